@@ -1,0 +1,22 @@
+"""The rows of questions that ask how many times the floor's time something takes."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from benchmarks.contestants import FLOOR, OURS, answering
+from benchmarks.measuring import Form, Race, raced, ratios
+from benchmarks.results import Figure, Row, figure
+
+UNIT = "times the floor's time: best try of a round, median of rounds (lowest to highest); us: the floor's time an item"
+NOTES = (
+    "floor: a hand-written loop that calls the same user functions, nested, the sink's too; collection is on for all",
+    "the clock runs from the first item asked for to the last one processed; loops, queues and graphs are there before",
+)
+
+
+def row(what: str, question: str, race: Race, arguments: tuple[Any, ...], form: Form, at_most: float) -> Row:
+    """Race all who have an answer to `question`."""
+    found = raced(race, answering(question, *arguments), form)
+    beside: dict[str, Figure | str] = {"us": figure(sample * 1e6 for sample in found[FLOOR.name].samples)}
+    return Row(what, beside | ratios(found, FLOOR.name), {OURS.name: at_most})

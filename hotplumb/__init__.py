@@ -1,0 +1,95 @@
+"""Dataflow for asyncio, with graphs that can be re-plumbed while they run.
+
+keys       what names a node          topology   which nodes there are, resolved from the sinks back
+nodes      what a node does           plumbing   a topology that runs
+items      values and their trails    errors     all that can go wrong
+testing    a seeded loop with virtual time, scripted sources
+_links, _turns, _work, _drivers, _context, _runner       how one node runs: from the stream between two nodes to
+                                                         the loop that is the only caller of user code
+"""
+
+from hotplumb import testing
+from hotplumb._supervision import Policy, discard, hold, retry, stop
+from hotplumb.errors import (
+    CycleError,
+    DuplicateKey,
+    FactoryError,
+    HotplumbError,
+    NodeError,
+    OpenEnd,
+    TopologyError,
+    UnfreezableKey,
+    UnknownKey,
+    UnmetDependency,
+    UsageError,
+)
+from hotplumb.items import Failure, Hop, Item, Origin, Trail, current_item
+from hotplumb.keys import ERRORS, canonical, errors, freeze, output
+from hotplumb.nodes import (
+    Context,
+    Node,
+    Process,
+    collect,
+    filter,
+    flat_map,
+    map,
+    merge,
+    process,
+    route,
+    sink,
+    source,
+    stateful,
+)
+from hotplumb.plumbing import NodeStatistics, Plumbing, Statistics, Trouble, run, start
+from hotplumb.topology import Topology
+
+__all__ = [
+    "Context",
+    "CycleError",
+    "DuplicateKey",
+    "ERRORS",
+    "FactoryError",
+    "Failure",
+    "Hop",
+    "HotplumbError",
+    "Item",
+    "Node",
+    "NodeError",
+    "NodeStatistics",
+    "OpenEnd",
+    "Origin",
+    "Plumbing",
+    "Policy",
+    "Process",
+    "Statistics",
+    "Topology",
+    "TopologyError",
+    "Trail",
+    "Trouble",
+    "UnfreezableKey",
+    "UnknownKey",
+    "UnmetDependency",
+    "UsageError",
+    "canonical",
+    "collect",
+    "current_item",
+    "discard",
+    "errors",
+    "filter",
+    "flat_map",
+    "freeze",
+    "hold",
+    "map",
+    "merge",
+    "output",
+    "process",
+    "retry",
+    "route",
+    "run",
+    "sink",
+    "source",
+    "start",
+    "stateful",
+    "stop",
+    "testing",
+]

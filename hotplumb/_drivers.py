@@ -1,0 +1,847 @@
+"""What makes a runner's steps where the turn alone cannot: user code that is awaited.
+
+`OwnTask` awaits one call after another in a task of the node's own; `Calling` starts a task for each call and keeps the
+order of their outputs.  Both take values only when the turn lets them, stand between two items whenever they wait for
+input or room, and send what they have within a millisecond of the first of it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Generator, Iterator
+from functools import partial
+from itertools import islice
+from types import coroutine
+from typing import TYPE_CHECKING, Any, Literal
+
+import anyio
+
+from hotplumb._links import Link, only
+from hotplumb._turns import SLICE_S, SLOW_CALL_S, TURN_S
+from hotplumb._work import Filling, Outcome, check_outputs, iterator_of, name_of, outputs_of, step_of
+from hotplumb.items import Chunk, in_hand
+from hotplumb.nodes import is_async
+
+if TYPE_CHECKING:
+    from hotplumb._runner import Runner
+
+LINGER_S = 0.001  # how long an output may wait for company
+SWALLOW_WARN_S = 1.0  # after which a call that goes on in spite of its cancellation is named
+SWALLOW_LEAVE_S = 5.0  # after which it is left behind
+
+Failure = Exception | asyncio.CancelledError
+
+
+class OwnTask:
+    """One node whose code is awaited, in its own task."""
+
+    def __init__(self, runner: Runner, made: Any = None) -> None:
+        self._runner = runner
+        is_iterable = hasattr(type(made), "__aiter__")
+        self._made = None if is_iterable else made  # to be awaited for what a source is to iterate
+        self._iterator: AsyncIterator[Any] | None = aiter_of(made) if is_iterable else None  # of a source, till it ends
+        self._task: asyncio.Task[None] | None = None
+        self._begun: asyncio.Future[None] | None = None
+        self._granted: asyncio.Future[None] | None = None  # done when it is this node's turn
+        self._slice_began = 0.0
+        self._cost_s = 0.0  # what the last slice took
+        self._left = 0  # outputs of the value in hand that have left
+        self._is_async_call = is_async(runner.process.process if runner.process is not None else runner.node.fn)
+        # in hand
+        self._chunk: Chunk | None = None  # None: what is sent begins here
+        self._sent_upto = 0  # values of it whose outputs have left
+        self._done = 0  # values of it that are finished
+        self._kept = 0  # outputs there when the value in hand was taken up
+        self._filling = runner.filling or Filling()
+        self._names: list[Any] | None = [] if runner.node.kind == "route" else None
+        self._timer: asyncio.TimerHandle | None = None
+        self._is_late = False  # the timer came while outputs were half made
+        # standing
+        self._has_loop = False  # nothing else has run on the loop since the slice began
+        self.is_busy = False
+        self._is_pulling = False  # waits for the source's next value
+        self._is_stopping = False
+        self._is_stopped = False  # was thrown into its wait
+        self.is_interrupted = False
+        self._decision: Literal["again", "skip"] | None = None  # about what has failed and had no item
+
+    # -- from outside
+
+    def begin(self) -> asyncio.Future[None]:
+        """Start the task with the process's `begin`; done when that is."""
+        self._begun = self._runner.host.loop.create_future()
+        self._start()
+        return self._begun
+
+    def step(self, now: float) -> float:
+        """Let the task do a slice."""
+        runner = self._runner
+        if self._task is None or self._task.done():
+            self._start()
+        elif self._granted is not None and not self._granted.done():
+            runner.host.turns.charged_s += min(self._cost_s, SLICE_S)
+            self._granted.set_result(None)
+        elif self._is_pulling:
+            self._send_injected()
+        return now
+
+    def interrupt(self) -> None:
+        """Stop producing: throw into the wait for the next value, if that is where the source is."""
+        self._is_stopping = True
+        if self._is_pulling and self._task is not None and not self._is_stopped:
+            self._is_stopped = True
+            self._task.cancel()
+            self._runner.host.loop.call_later(SWALLOW_WARN_S, self._look_for_end, self._task, False)
+
+    def _look_for_end(self, task: asyncio.Task[None], is_left: bool) -> None:
+        """A source that goes on in spite of its interruption is named, and in the end left behind."""
+        host, key = self._runner.host, self._runner.key
+        if task.done() or task is not self._task or not self._is_pulling:
+            return
+        host.warn_swallowed(key, is_left)
+        if not is_left:
+            host.loop.call_later(SWALLOW_LEAVE_S - SWALLOW_WARN_S, self._look_for_end, task, True)
+            return
+        host.leave_behind(task)
+        self._iterator = self._made = None
+        self._is_pulling = False
+        self._runner.open_inputs = 0
+        self._start()
+
+    def _start(self) -> None:
+        self._task = self._runner.host.start_task(self._runner.key, self._live())
+
+    # -- the task
+
+    async def _live(self) -> None:
+        runner, task = self._runner, asyncio.current_task()
+        try:
+            if self._begun is not None and not self._begun.done() and not await self._begin_first(self._begun):
+                return
+            if self._iterator is not None:
+                await self._produce()
+            while not runner.is_over:
+                await self._my_turn()
+                await self._slice()
+        finally:
+            if self._task is task:  # else it was left behind, and another has taken its place
+                self._drop_timer()
+                await self._close_at_last()
+
+    async def _begin_first(self, begun: asyncio.Future[None]) -> bool:
+        try:
+            await self._begin()
+        except (Exception, asyncio.CancelledError) as exc:
+            if isinstance(exc, asyncio.CancelledError) and self._runner.host.turns.is_closed:
+                begun.cancel()
+                raise
+            begun.set_exception(exc)
+            return False
+        begun.set_result(None)
+        return True
+
+    async def _begin(self) -> None:
+        if self._runner.node.is_source:
+            made: Any = self._made
+            self._made = None
+            self._iterator = aiter_of(await made)
+            return
+        begin = getattr(self._runner.process, "begin", None)
+        if begin is not None:
+            await _awaited(begin(self._runner.context))
+
+    async def _my_turn(self, has_more: bool = False) -> None:
+        """Return when the turn lets this node do a slice: it has something to do, and room for what comes of it."""
+        runner = self._runner
+        clock = runner.host.turns.clock
+        if runner.host.turns.is_closed:
+            raise asyncio.CancelledError  # left behind, it has come back after the end
+        self._cost_s = clock() - self._slice_began
+        self._granted = runner.host.loop.create_future()
+        if has_more or runner.has_work():
+            runner.wake()
+        else:
+            runner.host.turns.run_now()
+        await self._granted
+        self._slice_began = clock()
+        self._has_loop = True
+        runner.host.loop.call_soon(self._let_loop)
+
+    def _let_loop(self) -> None:
+        """The loop has turned since the slice began."""
+        self._has_loop = False
+
+    def _is_slice_over(self) -> bool:
+        runner = self._runner
+        seconds = runner.host.turns.clock() - self._slice_began
+        if seconds > SLICE_S and seconds > SLOW_CALL_S and self._has_loop:
+            runner.host.warn_slow(runner.key, seconds, 1)
+        return bool(
+            seconds > SLICE_S or runner.full_links or runner.is_paused or runner.wants_finish or self.is_interrupted
+        )
+
+    async def _slice(self) -> None:
+        runner = self._runner
+        if runner.wakes and runner.wakes[0] <= runner.host.loop.time():
+            await self._give_own("wake", runner.due_time())
+            return
+        taken = runner.next_chunk(runner.cut)
+        if taken is not None:
+            await self._work_on(*taken)
+        elif not runner.open_inputs and not runner.waiting:
+            await self._end()
+
+    async def _work_on(self, link: Link, chunk: Chunk) -> None:
+        runner = self._runner
+        if runner.node.is_source:
+            runner.send_own(chunk.values)
+            return
+        if runner.is_fresh and not await self._anew(link, chunk):
+            return
+        self._chunk, self._sent_upto, self._done, self.is_interrupted = chunk, 0, 0, False
+        link.count_in(len(chunk) - 1)  # what is not taken up in this slice goes back
+        began = runner.host.turns.clock()
+        error = await self._work_through(link, chunk)
+        self.is_busy = False
+        in_hand.set(None)
+        runner.busy_s += runner.host.turns.clock() - began
+        runner.received += self._done
+        self.flush()
+        left = self._left if error is not None else 0
+        self._return_rest(link, chunk, started=self._done + (error is not None), done=self._done + bool(left))
+        if self._done:
+            runner.attempts = 0
+        if error is not None:  # where outputs of it have left, it cannot be tried again and has not gone back
+            runner.fail(runner.call_name, chunk.item(self._done), error, link=None if left else link, left=left)
+
+    def _return_rest(self, link: Link, chunk: Chunk, started: int, done: int) -> None:
+        """Return to the link what is not done; what was not even started is counted there still."""
+        if link.is_closed:  # and has forgotten what it counted
+            self._runner.put_back(link, only(chunk, done, started))
+        else:
+            link.count_out(len(chunk) - started)
+            self._runner.put_back(link, only(chunk, done, len(chunk)))
+
+    async def _work_through(self, link: Link, chunk: Chunk) -> Failure | None:
+        """Call with each value until the slice is over; gives what user code raised."""
+        runner, filling = self._runner, self._filling
+        is_many = runner.filling is not None
+        fn = runner.node.fn
+        timeout_s = runner.node.timeout_s
+        self.is_busy = True
+        for place, value in enumerate(chunk.values):
+            in_hand.set((chunk, place))
+            if place:
+                link.count_out(1)
+            self._kept, self._left = len(filling.out), 0
+            try:
+                if is_many:
+                    await self._give(value, chunk.start + place)
+                else:
+                    answer = await fn(value) if timeout_s is None else await within(runner, fn(value), timeout_s)
+                    self._keep(value, answer, chunk.start + place)
+            except (Exception, asyncio.CancelledError) as exc:
+                self._refuse_own_cancellation(exc)
+                filling.cut(self._kept)
+                return exc
+            self._done = place + 1
+            if filling.out:
+                self._see_to_sending()
+            if self._is_slice_over():
+                break
+        return None
+
+    def _refuse_own_cancellation(self, exc: BaseException) -> None:
+        """Raise on a cancellation that is to end this task; user code may raise one, or cancel itself."""
+        task = asyncio.current_task()
+        if isinstance(exc, asyncio.CancelledError) and task is not None:
+            if self._runner.host.turns.is_closed or task is not self._task:
+                raise exc
+            if task.cancelling():
+                task.uncancel()
+
+    def _keep(self, value: Any, answer: Any, place: int) -> None:
+        """Add what one answer means to the outputs."""
+        filling = self._filling
+        match self._runner.node.kind:
+            case "map":
+                filling.out.append(answer)
+            case "filter":
+                if answer:
+                    filling.out.append(value)
+                    filling.index.append(place)
+            case "route":
+                assert self._names is not None
+                self._names.append(name_of(answer))
+                filling.out.append(value)
+
+    async def _give(self, value: Any, place: int) -> None:
+        """Add each of the outputs that one value gives."""
+        runner = self._runner
+        kind, fn = runner.node.kind, runner.node.fn
+        if kind == "stateful":
+            state, outputs = step_of(kind, fn, await self._answer(fn(runner.state, value)))
+            await self._take(outputs, place)
+            runner.state = state
+            return
+        call = runner.process.process if kind == "process" else fn
+        outputs = call(value)
+        if self._is_async_call:
+            outputs = await self._answer(outputs)
+        if not hasattr(type(outputs), "__aiter__"):
+            check_outputs(kind, call, outputs)
+        await self._take(outputs, place)
+
+    async def _answer(self, call: Any) -> Any:
+        """What a call of an async function gives in time; an async generator as it is, unless a time is set."""
+        timeout_s = self._runner.node.timeout_s
+        if timeout_s is not None:
+            return await within(self._runner, call, timeout_s)
+        return call if hasattr(type(call), "__aiter__") else await call
+
+    async def _take(self, outputs: Any, place: int) -> None:
+        filling, runner = self._filling, self._runner
+        if hasattr(type(outputs), "__aiter__"):
+            await self._take_async(outputs, place)
+        elif outputs is not None:
+            for output in outputs_of(outputs) if runner.process is not None else outputs:
+                filling.out.append(output)
+                if len(filling.out) >= runner.cut and not await self._make_room(place):
+                    break
+        filling.end_call(place)
+
+    async def _take_async(self, outputs: Any, place: int) -> None:
+        filling, runner = self._filling, self._runner
+        is_process = runner.process is not None
+        try:
+            async for output in outputs:
+                if output is None and is_process:
+                    continue
+                filling.out.append(output)
+                if len(filling.out) >= runner.cut and not await self._make_room(place):
+                    break
+        finally:
+            if hasattr(outputs, "aclose"):
+                await outputs.aclose()
+
+    async def _make_room(self, place: int) -> bool:
+        """Send a full chunk in the middle of an item; False when nobody wants more of it."""
+        runner = self._runner
+        self._filling.attribute(place)
+        self._left += len(self._filling.out) - self._kept
+        self._kept = 0
+        self.flush()
+        while runner.full_links or runner.is_paused:
+            await self._my_turn(has_more=True)
+        return bool(runner.outputs) or not runner.wants_finish
+
+    async def _anew(self, link: Link, chunk: Chunk) -> bool:
+        """Begin as at the start; where that fails, what was taken goes back."""
+        runner = self._runner
+        runner.state = runner.node.initial
+        try:
+            if runner.node.kind == "process":
+                runner.process = runner.node.fn()
+                await self._begin()
+        except (Exception, asyncio.CancelledError) as exc:
+            self._refuse_own_cancellation(exc)
+            runner.put_back(link, chunk)
+            await self._close_after(exc)
+            runner.fail("begin", chunk.item(0), exc, link=link)
+            return False
+        runner.is_fresh = False
+        return True
+
+    # -- what has no item in hand
+
+    async def _supervised(self, name: str, attempt: Callable[[], Awaitable[None]], is_last: bool = False) -> None:
+        """Do something until it works, or its policy passes it over."""
+        runner = self._runner
+        while True:
+            self._decision, self._left = None, 0
+            try:
+                await attempt()
+                runner.attempts = 0
+                return
+            except (Exception, asyncio.CancelledError) as exc:
+                self._refuse_own_cancellation(exc)
+                self._left += self._send_whole()
+                again, skip = self._decide_again, self._decide_skip
+                runner.fail(name, None, exc, again=again, skip=skip, left=self._left, is_last=is_last)
+            finally:
+                self.is_busy = False
+            await self._until_decided()
+            if self._decision == "skip":
+                return
+
+    def _send_whole(self) -> int:
+        """Send what there is; gives how many outputs that were."""
+        count = len(self._filling.out)
+        self.flush()
+        return count
+
+    async def _until_decided(self) -> None:
+        while self._decision is None:
+            await self._my_turn(has_more=True)
+
+    def _decide_again(self) -> None:
+        self._decision = "again"
+
+    def _decide_skip(self) -> None:
+        self._decision = "skip"
+
+    async def _give_own(self, name: str, *args: Any) -> None:
+        """Send what `end` or `wake` gives."""
+        method = getattr(self._runner.process, name, None)
+        if method is not None:
+            await self._supervised(name, partial(self._give_from, method, *args))
+            self.flush()
+
+    async def _give_from(self, method: Callable[..., Any], *args: Any) -> None:
+        self._chunk, self._kept, self.is_busy = None, 0, True
+        in_hand.set(None)
+        result = method(*args)
+        if not hasattr(type(result), "__aiter__"):
+            result = await _awaited(result)
+        await self._take(result, 0)
+
+    async def _end(self) -> None:
+        runner = self._runner
+        runner.is_ending = True
+        runner.forget_wakes()
+        if not runner.is_fresh:
+            await self._give_own("end")
+        await self._supervised("close", self._close, is_last=True)
+        runner.pass_end()
+
+    async def _close(self) -> None:
+        """Close the process, once."""
+        runner = self._runner
+        process, runner.process = runner.process, None
+        close = getattr(process, "close", None)
+        if close is not None:
+            in_hand.set(None)
+            await self._shielded(close)
+
+    async def _shielded(self, close: Callable[[], Any]) -> None:
+        """Close something, and let that not be cancelled when everything stops meanwhile."""
+        host, task = self._runner.host, asyncio.current_task()
+        assert task is not None
+        host.shield(task, is_closing=True)
+        try:
+            await _awaited(close())
+        finally:
+            host.shield(task, is_closing=False)
+
+    async def close_unstarted(self) -> None:
+        """Close what was made for a task that never came to its first step."""
+        made: Any = self._made
+        self._made = None
+        if hasattr(made, "close"):
+            made.close()  # a coroutine that will not be awaited
+        if self._iterator is not None or self._runner.process is not None:
+            with anyio.move_on_after(SWALLOW_LEAVE_S):
+                await self._close_at_last()
+
+    async def _close_after(self, error: BaseException) -> None:
+        """Close what could not begin."""
+        try:
+            await self._close()
+        except (Exception, asyncio.CancelledError) as exc:
+            self._refuse_own_cancellation(exc)
+            error.add_note(f"and its close raised {type(exc).__name__}: {exc}")
+
+    async def _close_at_last(self) -> None:
+        """Close what is open still when everything stops."""
+        for close in (self._close_iterator, self._close):
+            try:
+                await close()
+            except Exception as exc:
+                self._runner.fail("close", None, exc, is_last=True)
+
+    # -- a source
+
+    async def _produce(self) -> None:
+        """Send what the source gives until it ends or is stopped, starting it again as its policy says."""
+        runner = self._runner
+        self._chunk = None
+        await self._my_turn(has_more=True)
+        self._send_injected()
+        while self._iterator is not None and not self._is_stopping and not runner.wants_finish:
+            try:
+                ended = await self._produce_slice(self._iterator)
+            except (Exception, asyncio.CancelledError) as exc:
+                if self._is_own_interruption(exc):
+                    break
+                self.flush()
+                self._decision = None
+                runner.fail_source(exc, self._decide_again, self._decide_skip)
+                await self._until_decided()
+                if self._decision == "again":
+                    await self._start_again()
+                continue
+            if ended:
+                break
+            self.flush()
+            await self._my_turn(has_more=True)
+            self._send_injected()
+        self.flush()
+        await self._stop_producing()
+
+    async def _produce_slice(self, iterator: AsyncIterator[Any]) -> bool:
+        """Take values until the slice is over; whether the iterator has ended."""
+        runner, out = self._runner, self._filling
+        while not self._is_stopping:
+            try:
+                value = await self._next(iterator)
+            except StopAsyncIteration:
+                return True
+            if asyncio.current_task() is not self._task:
+                raise asyncio.CancelledError  # it was left behind
+            out.out.append(value)
+            runner.given += 1
+            self._see_to_sending()
+            if self._is_slice_over():
+                return False
+        return True
+
+    def _is_own_interruption(self, exc: BaseException) -> bool:
+        """Whether a source's wait was ended by `interrupt`; raises where the task itself is cancelled."""
+        if isinstance(exc, asyncio.CancelledError) and self._is_stopped and not self._runner.host.turns.is_closed:
+            if asyncio.current_task() is not self._task:
+                raise exc  # it was left behind
+            return True
+        self._refuse_own_cancellation(exc)
+        return False
+
+    async def _start_again(self) -> None:
+        """Start a source that has failed from its beginning."""
+        try:
+            await self._close_iterator()
+            made = self._runner.produce()
+            self._iterator = aiter_of(await made if hasattr(type(made), "__await__") else made)
+        except (Exception, asyncio.CancelledError) as exc:
+            self._refuse_own_cancellation(exc)
+            self._iterator = _raising(exc)
+
+    async def _stop_producing(self) -> None:
+        if self._is_stopped and self._task is not None:
+            self._task.uncancel()
+            self._is_stopped = False
+        await self._supervised("close", self._close_iterator, is_last=True)
+        self._runner.open_inputs = 0
+
+    async def _close_iterator(self) -> None:
+        iterator, self._iterator, self._made = self._iterator, None, None
+        if iterator is not None and hasattr(iterator, "aclose"):
+            await self._shielded(iterator.aclose)
+
+    @coroutine
+    def _next(self, iterator: AsyncIterator[Any]) -> Generator[Any, Any, Any]:
+        """`await anext(iterator)`, but what there is leaves before the producer is waited for."""
+        waits = iterator.__anext__().__await__()
+        try:
+            wanted = next(waits)
+        except StopIteration as got:
+            return got.value
+        self.flush()
+        self._runner.host.turns.run_now()
+        self._is_pulling = True
+        try:
+            return (yield from _rest_of(waits, wanted))
+        finally:
+            if asyncio.current_task() is self._task:
+                self._is_pulling = False
+
+    def _send_injected(self) -> None:
+        """Send what was injected into a source, between two of its own."""
+        runner = self._runner
+        while not runner.full_links and (taken := runner.next_chunk(runner.cut)) is not None:
+            runner.send_own(taken[1].values)
+
+    # -- sending
+
+    def _see_to_sending(self) -> None:
+        """Outputs leave when there is a chunk of them, and a millisecond after the first at the latest."""
+        if self._is_late or len(self._filling.out) >= self._runner.cut:
+            self.flush()
+        elif self._timer is None:
+            self._timer = self._runner.host.loop.call_later(LINGER_S, self._linger_over)
+
+    def _linger_over(self) -> None:
+        self._timer = None
+        filling = self._runner.filling
+        if filling is None or not self.is_busy:
+            self.flush()
+        elif self._kept:  # what the item in hand has given so far stays: its outputs leave together
+            taken, self._kept = filling.take(self._kept), 0
+            self._send(taken)
+        else:
+            self._is_late = True
+
+    def flush(self) -> None:
+        """Send all outputs there are."""
+        filling, names = self._filling, self._names
+        self._is_late = False
+        if filling.out:
+            self._send(Outcome(filling.out, filling.index, names, filling.members()))
+            filling.renew()
+            if names is not None:
+                self._names = []
+
+    def _send(self, outcome: Outcome) -> None:
+        runner, chunk = self._runner, self._chunk
+        if chunk is None:
+            runner.send_own(outcome.values, outcome.members)
+        elif runner.node.kind in ("map", "route"):  # one for one
+            part = Chunk([], chunk.record, chunk.start + self._sent_upto)
+            self._sent_upto = self._done
+            runner.send_outcome(part, outcome._replace(places=None))
+        else:
+            runner.send_outcome(chunk, outcome)
+
+    def _drop_timer(self) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+
+
+def aiter_of(made: Any) -> AsyncIterator[Any]:
+    """The iterator of what an async source gave, which may be a plain iterable too."""
+    if hasattr(type(made), "__aiter__"):
+        iterator: AsyncIterator[Any] = made.__aiter__()
+        return iterator
+    return _each_of(iterator_of(made, made))
+
+
+async def _each_of(values: Iterator[Any]) -> AsyncIterator[Any]:
+    for value in values:
+        yield value
+
+
+async def _raising(exc: BaseException) -> AsyncIterator[Any]:
+    """A source that cannot be started."""
+    raise exc
+    yield
+
+
+async def within(runner: Runner, call: Any, timeout_s: float) -> Any:
+    """What a call gives, if that takes no longer; it runs in a task of its own, so that it can be left behind."""
+    work = _gathered(call, runner.node.kind == "process") if hasattr(type(call), "__aiter__") else call
+    task = runner.host.start_task(runner.key, work, is_call=True)
+    try:
+        await asyncio.wait([task], timeout=timeout_s)
+    except asyncio.CancelledError:
+        task.cancel()
+        raise
+    if task.done():
+        return task.result()
+    task.cancel()
+    await runner.host.wait_cancelled([task])
+    raise TimeoutError(f"gave no answer within {timeout_s:g} s")
+
+
+def _rest_of(waits: Any, wanted: Any) -> Generator[Any, Any, Any]:
+    """What is left of an `await` that has come to its first wait, for `wanted`."""
+    try:
+        while True:
+            try:
+                sent = yield wanted
+            except BaseException as exc:
+                wanted = waits.throw(exc)
+            else:
+                wanted = waits.send(sent)
+    except StopIteration as got:
+        return got.value
+
+
+async def _awaited(result: Any) -> Any:
+    """What a method that is plain or async gave."""
+    return await result if hasattr(type(result), "__await__") else result
+
+
+class Calling:
+    """One node with several calls under way, each in a task; their outputs keep the order of the values."""
+
+    def __init__(self, runner: Runner) -> None:
+        self._runner = runner
+        self._calls: deque[tuple[Chunk, asyncio.Task[Any]]] = deque()  # (one value, its call), oldest first
+        self._record: Any = None  # of the values whose outputs wait to be sent
+        self._filling = runner.filling or Filling()
+        self._names: list[Any] = []
+        self._name: Any = None  # of the output that the oldest call goes to
+        self._cost_s = 0.0  # how long the latest call ran until it waited for something
+        self._rest: Iterator[Any] | None = None  # outputs of the oldest call that wait for room
+        self.is_interrupted = False
+
+    @property
+    def is_busy(self) -> bool:
+        return bool(self._calls)
+
+    def interrupt(self) -> None:
+        """Only sources are interrupted."""
+
+    def step(self, now: float) -> float:
+        """Send what has come back, and start new calls."""
+        runner = self._runner
+        clock = runner.host.turns.clock
+        self._settle()
+        if runner.trouble is None:
+            self._start_calls(now + SLICE_S)
+            if not self._calls and not runner.open_inputs and not runner.waiting:
+                runner.end()
+        return clock()
+
+    def _start_calls(self, until: float) -> None:
+        runner = self._runner
+        turns = runner.host.turns
+        while len(self._calls) < runner.node.concurrency and not runner.full_links:
+            if turns.clock() > until or turns.charged_s >= TURN_S:
+                runner.wake()
+                return
+            turns.charged_s += self._cost_s
+            taken = runner.next_chunk(1)
+            if taken is None:
+                return
+            chunk = taken[1]
+            self._calls.append((chunk, self._start(chunk)))
+
+    def _start(self, chunk: Chunk) -> asyncio.Task[Any]:
+        runner = self._runner
+        runner.is_fresh = False
+        timeout_s = runner.node.timeout_s
+        in_hand.set((chunk, 0))
+        try:
+            call = _called(runner.node.kind, runner.node.fn, chunk.values[0])
+            if timeout_s is not None:
+                call = within(runner, call, timeout_s)
+            task = runner.host.start_task(runner.key, self._timed(call), is_call=True)
+        finally:
+            in_hand.set(None)
+        task.add_done_callback(self._came_back)
+        return task
+
+    async def _timed(self, call: Coroutine[Any, Any, Any]) -> Any:
+        return await self._time(call)
+
+    @coroutine
+    def _time(self, call: Coroutine[Any, Any, Any]) -> Generator[Any, Any, Any]:
+        """`await call`, and learn how long calls hold up the loop before they wait for something."""
+        runner = self._runner
+        clock = runner.host.turns.clock
+        began = clock()
+        waits = call.__await__()
+        try:
+            wanted = next(waits)
+        except StopIteration as got:
+            return got.value
+        finally:
+            self._cost_s = clock() - began
+            if self._cost_s > SLOW_CALL_S:
+                runner.host.warn_slow(runner.key, self._cost_s, 1)
+        return (yield from _rest_of(waits, wanted))
+
+    def _came_back(self, _: asyncio.Task[Any]) -> None:
+        self._runner.wake()
+
+    def _settle(self) -> None:
+        """Send the outputs of the calls that have come back, as far as all before them have and there is room."""
+        runner = self._runner
+        while self._calls and self._calls[0][1].done() and not runner.full_links:
+            chunk, task = self._calls[0]
+            error = _error_of(task)
+            try:
+                if error is None and self._rest is None:
+                    self._rest = self._outputs(chunk, task.result())
+            except Exception as exc:  # from an answer that is not what it should be
+                error = exc
+            if error is not None:
+                self._flush()
+                runner.fail(runner.call_name, chunk.item(0), error, again=self._call_again, skip=self._skip)
+                return
+            if self._take_rest(chunk):
+                self._calls.popleft()
+                runner.received += 1
+                runner.attempts = 0
+        self._flush()
+
+    def _take_rest(self, chunk: Chunk) -> bool:
+        """Take outputs of the oldest call until a chunk is full; whether that was all of them."""
+        filling, cut = self._filling, self._runner.cut
+        assert self._rest is not None
+        if chunk.record is not self._record or len(filling.out) >= cut:
+            self._flush()
+            self._record = chunk.record
+            if self._runner.full_links:
+                return False
+        room = cut - len(filling.out)
+        before = len(filling.out)
+        filling.out.extend(islice(self._rest, room))
+        if self._runner.node.kind == "route" and len(filling.out) > before:
+            self._names.append(self._name)
+        filling.end_call(chunk.start)
+        if len(filling.out) - before < room:
+            self._rest = None
+            return True
+        self._flush()
+        return False
+
+    def _call_again(self) -> None:
+        chunk, _ = self._calls[0]
+        self._calls[0] = (chunk, self._start(chunk))
+
+    def _skip(self) -> None:
+        self._calls.popleft()
+
+    def forget_oldest(self) -> None:
+        """Do without the call that has failed."""
+        self._calls.popleft()
+        self._runner.dropped += 1
+
+    async def close_unstarted(self) -> None:
+        """There is nothing to close."""
+
+    def _outputs(self, chunk: Chunk, answer: Any) -> Iterator[Any]:
+        """What one answer means."""
+        runner, value = self._runner, chunk.values[0]
+        match runner.node.kind:
+            case "map":
+                return iter((answer,))
+            case "filter":
+                return iter((value,) if answer else ())
+            case "route":
+                self._name = name_of(answer)
+                return iter((value,))
+            case "flat_map":
+                return iter(answer)
+        return iter(())
+
+    def _flush(self) -> None:
+        filling, runner = self._filling, self._runner
+        if filling.out:
+            part = Chunk([], self._record, 0)
+            names = self._names if runner.node.kind == "route" else None
+            runner.send_outcome(part, Outcome(filling.out, filling.index, names))
+            self._names = []
+        filling.renew()
+
+
+async def _called(kind: str, fn: Any, value: Any) -> Any:
+    """One call, with all that it gives."""
+    made = fn(value)
+    if hasattr(type(made), "__aiter__"):
+        return await _gathered(made)
+    answer = await made
+    if kind != "flat_map":
+        return answer
+    check_outputs(kind, fn, answer)
+    return list(answer or ())
+
+
+async def _gathered(outputs: Any, skips_none: bool = False) -> list[Any]:
+    return [output async for output in outputs if output is not None or not skips_none]
+
+
+def _error_of(task: asyncio.Task[Any]) -> BaseException | None:
+    return asyncio.CancelledError() if task.cancelled() else task.exception()

@@ -1,0 +1,446 @@
+"""The engine: the runners of one topology, the links between them, and the tasks they run in.
+
+One task, the host, opens the nodes, waits to be told to stop, and closes everything; so a graph may be started in one
+task and stopped in another.  All other tasks are the nodes', and are gone when the host is.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import gc
+import random
+from collections.abc import Callable, Coroutine, Iterable, Iterator
+from contextlib import contextmanager
+from typing import Any, Literal, NoReturn
+
+from hotplumb._drivers import SWALLOW_LEAVE_S, SWALLOW_WARN_S
+from hotplumb._links import WHOLE, Inbox, Link
+from hotplumb._log import log
+from hotplumb._runner import Numbers, Runner
+from hotplumb._supervision import Policy
+from hotplumb._turns import SLOW_CALL_S, Turns
+from hotplumb.errors import NodeError, UsageError, of_user_code, said_by
+from hotplumb.items import Chunk, Failure, Origin, Root
+from hotplumb.keys import ERRORS, Errors, Key, Output, canonical
+from hotplumb.topology import Topology, node_key
+
+Stage = Literal["new", "opening", "open", "closed"]
+
+
+class Engine:
+    """One running graph; what `Plumbing` is the face of.
+
+    `told_of_failure` is called with what stops the graph and the tasks that have been told of it already.
+    """
+
+    def __init__(
+        self, topology: Topology, on_error: Policy, told_of_failure: Callable[[BaseException, set[Any]], None]
+    ) -> None:
+        self.topology = topology
+        self.on_error = on_error
+        self.is_draining = False
+        self.epoch = 0
+        self.stage: Stage = "new"
+        self.runners: dict[Key, Runner] = {}
+        self.failure: BaseException | None = None
+        self._told_of_failure = told_of_failure
+        self._numbers: dict[Key, Numbers] = {}
+        self._live = 0  # runners that have not ended
+        self._below_errors: frozenset[Key] = frozenset()  # error streams, and what reads them, however far down
+        self._live_above = 0  # runners that have not ended and may still feed an error stream
+        self._attempts: dict[tuple[Key, int], int] = {}  # {(source, number) injected again: its latest attempt}
+        self.tasks: dict[asyncio.Task[Any], Key] = {}  # {task that runs user code: its node's key}
+        self._closers: set[asyncio.Task[Any]] = set()  # tasks that close something, and are not to be cancelled
+        self._waiters: dict[asyncio.Future[None], asyncio.Task[Any] | None] = {}  # {what is waited for: by which task}
+        self._slow: set[Key] = set()  # nodes that have been warned about
+        self._swallowed: set[Key] = set()  # likewise
+
+    async def start(self) -> None:
+        """Open every node and set the sources going; raises what fails then, with everything closed."""
+        self.loop = asyncio.get_running_loop()
+        self.turns = Turns(self.loop, self._crashed)
+        self.stage = "opening"
+        self._stop_asked: asyncio.Future[None] = self.loop.create_future()
+        opened: asyncio.Future[None] = self.loop.create_future()
+        self._host = self.loop.create_task(self._run(opened), name="hotplumb")
+        try:
+            await opened
+            self.raise_failure()  # a node may have failed at once
+        except BaseException:
+            await self.shut_down()
+            raise
+        self.stage = "open"
+        for runner in self.runners.values():
+            if runner.node.is_source:
+                runner.wake()
+        if not self._live_above:
+            self._end_error_streams()
+
+    async def shut_down(self) -> None:
+        """Have the host close everything, and wait for that whatever is cancelled meanwhile."""
+        self._ask_to_stop()
+        cancelled = None
+        while not self._host.done():
+            try:
+                await asyncio.wait([self._host])
+            except asyncio.CancelledError as exc:
+                cancelled = exc  # closing is bounded in time, so it may be waited for
+        if cancelled is not None:
+            raise cancelled
+
+    def _ask_to_stop(self) -> None:
+        if not self._stop_asked.done():
+            self._stop_asked.set_result(None)
+
+    # -- waiting
+
+    async def wait(self, waiter: asyncio.Future[None]) -> None:
+        """Wait for a future that a failure of the graph ends too."""
+        self._waiters[waiter] = asyncio.current_task()
+        try:
+            await waiter
+        finally:
+            del self._waiters[waiter]
+
+    async def wait_ended(self) -> None:
+        """Return when every node has ended."""
+        while self._live:
+            await self.wait(self.loop.create_future())
+        self.raise_failure()
+
+    def drain(self) -> None:
+        """Have the sources give no more; let go what is paused or held."""
+        self.is_draining = True
+        for runner in self.runners.values():
+            if runner.is_paused:
+                runner.is_paused = False
+                runner.wake()
+            if runner.node.kind == "source":
+                runner.stop_producing()
+            elif runner.trouble is not None and runner.trouble.state == "holding":
+                runner.pass_over("drained")
+
+    def raise_failure(self) -> None:
+        """Raise what has stopped the graph, if anything has."""
+        if self.failure is not None:
+            raise self.failure
+
+    # -- the host task
+
+    async def _run(self, opened: asyncio.Future[None]) -> None:
+        try:
+            await self._open()
+            if not opened.done():  # else whoever starts has been cancelled, and asks to stop
+                opened.set_result(None)
+            await self._stop_asked
+        except asyncio.CancelledError:
+            opened.cancel()
+            raise
+        except Exception as exc:
+            if not opened.done():
+                opened.set_exception(exc)
+        finally:
+            self.stage = "closed"
+            await self._close()
+
+    async def _open(self) -> None:
+        with _collection_off():
+            self._build()
+            begun = [awaited for runner in self.runners.values() if (awaited := self._opened(runner))]
+        await self._all_begun(begun)
+
+    def _build(self) -> None:
+        """Make a runner for each node and a link for each key it reads."""
+        runners = self.runners
+        for key, node in self.topology.active.items():
+            runners[key] = Runner(key, node, self.epoch, self)
+        self._live = len(runners)
+        self._below_errors = self._find_below_errors()
+        self._live_above = len(runners.keys() - self._below_errors)
+        for runner in runners.values():
+            for read in runner.node.reads:
+                writer = runners[node_key(read)]
+                name = read.name if isinstance(read, Output) else WHOLE
+                link = Link(read, writer, runner, runner.node.capacity, name, runner.node.when_full)
+                runner.inputs.append(link)
+                runner.open_inputs += 1
+                writer.add_output(link)
+
+    def _find_below_errors(self) -> frozenset[Key]:
+        streams = [key for key, runner in self.runners.items() if runner.node.kind == "errors"]
+        return frozenset(streams).union(*(self.topology.downstream(key) for key in streams))
+
+    def _opened(self, runner: Runner) -> tuple[Runner, asyncio.Future[Any]] | None:
+        began = self.turns.clock()
+        try:
+            awaited = runner.open()
+        except Exception as exc:
+            raise _not_begun(runner, exc) from exc
+        finally:
+            seconds = self.turns.clock() - began
+            if seconds > SLOW_CALL_S:
+                self.warn_slow(runner.key, seconds, 0)
+        if awaited is None:
+            return None
+        if isinstance(awaited, Coroutine):
+            return runner, self.start_task(runner.key, awaited, is_call=True)
+        return runner, asyncio.ensure_future(awaited)
+
+    async def _all_begun(self, begun: list[tuple[Runner, asyncio.Future[Any]]]) -> None:
+        left = {future: runner for runner, future in begun}
+        while left and not self._stop_asked.done():
+            done, _ = await asyncio.wait([*left, self._stop_asked], return_when=asyncio.FIRST_COMPLETED)
+            errors = [
+                (runner, exc)
+                for future, runner in left.items()
+                if future in done and not future.cancelled() and (exc := future.exception()) is not None
+            ]
+            for future in done:
+                left.pop(future, None)
+            if errors:
+                _raise_not_begun(errors)
+
+    async def _close(self) -> None:
+        """Cancel what still runs, close what is still open."""
+        self.turns.close()
+        try:
+            await self._cancel_tasks()
+            await self._close_unstarted()
+        finally:
+            for runner in self.runners.values():
+                self._close_runner(runner)
+            self._release_waiters()
+
+    async def _cancel_tasks(self) -> None:
+        for task in self.tasks.keys() - self._closers:
+            task.cancel()
+        await self.wait_cancelled(self.tasks)
+        for task in self._closers:  # they have had their time
+            task.cancel()
+
+    async def _close_unstarted(self) -> None:
+        """Close what was made for tasks that never came to their first step."""
+        for runner in self.runners.values():
+            if runner.driver is not None:
+                await runner.driver.close_unstarted()
+
+    async def wait_cancelled(self, tasks: Iterable[asyncio.Task[Any]]) -> None:
+        """Wait for cancelled tasks to end; name those that go on after a second, leave them behind after five."""
+        left = set(tasks)
+        for seconds, leave in ((SWALLOW_WARN_S, False), (SWALLOW_LEAVE_S - SWALLOW_WARN_S, True)):
+            if left:
+                _, left = await asyncio.wait(left, timeout=seconds)
+            for key in {self.tasks[task] for task in left if leave or task not in self._closers}:
+                self.warn_swallowed(key, leave)
+        for task in left:
+            self.leave_behind(task)
+
+    def leave_behind(self, task: asyncio.Task[Any]) -> None:
+        """Wait for a task no longer."""
+        self.tasks.pop(task, None)
+
+    def shield(self, task: asyncio.Task[Any], is_closing: bool) -> None:
+        """Say that a task is closing something, so that it is not cancelled when everything stops."""
+        if is_closing:
+            self._closers.add(task)
+        else:
+            self._closers.discard(task)
+
+    def warn_swallowed(self, key: Key, is_left: bool) -> None:
+        """User code goes on in spite of its cancellation."""
+        if is_left:
+            log().error("user code that goes on in spite of its cancellation is left behind", key=canonical(key))
+        elif key not in self._swallowed:
+            self._swallowed.add(key)
+            log().warning("user code goes on in spite of its cancellation", key=canonical(key))
+
+    def _close_runner(self, runner: Runner) -> None:
+        try:
+            runner.forget_wakes()
+            runner.cancel_retry()
+            runner.close()
+        except (Exception, asyncio.CancelledError) as exc:
+            runner.fail("close", None, exc, is_last=True)
+        for tap in runner.taps or ():
+            tap.close()
+
+    def _release_waiters(self) -> None:
+        for waiter in self._waiters:
+            if not waiter.done():
+                waiter.set_exception(self.failure or UsageError("the plumbing has stopped"))
+
+    # -- what runners ask of it
+
+    def numbers(self, key: Key) -> Numbers:
+        """The numbers of items that begin at `key`."""
+        return self._numbers.setdefault(key, Numbers())
+
+    def start_task(self, key: Key, work: Coroutine[Any, Any, Any], is_call: bool = False) -> asyncio.Task[Any]:
+        """Run a coroutine as a task of the plumbing; what a call raises is its caller's affair."""
+        task = self.loop.create_task(work, name=None if is_call else f"hotplumb node {canonical(key)}")
+        self.tasks[task] = key
+        task.add_done_callback(self._call_done if is_call else self._task_done)
+        return task
+
+    def _call_done(self, task: asyncio.Task[Any]) -> None:
+        was_here = self.tasks.pop(task, None) is not None  # one that was left behind is not
+        if not task.cancelled() and task.exception() is not None and (self.turns.is_closed or not was_here):
+            log().warning("user code raised after its node had stopped", error=repr(task.exception()))
+
+    def _task_done(self, task: asyncio.Task[Any]) -> None:
+        self.tasks.pop(task, None)
+        if not task.cancelled() and (error := task.exception()) is not None:
+            self._crashed(error)
+
+    def failed(self, error: NodeError) -> None:
+        """User code raised, and the policy is to stop."""
+        self._stop_for(error)
+
+    def chance(self) -> float:
+        """A random number from 0 up to 1; on a seeded loop, from its seed."""
+        draw = getattr(self.loop, "draw", None)
+        return random.random() if draw is None else draw(_CHANCES) / _CHANCES
+
+    def is_below_errors(self, key: Key) -> bool:
+        """Whether a node derives from an error stream."""
+        return key in self._below_errors
+
+    def dead_letter(self, runner: Runner, failure: Failure) -> None:
+        """Something of `runner` goes no further: tell the error streams that are read, or the log."""
+        streams = [] if self.is_below_errors(runner.key) else [Errors(runner.key), ERRORS]
+        found = [self.runners[key] for key in streams if key in self.runners and not self.runners[key].is_finished]
+        if not found or self.stage == "closed":
+            _log_failure(failure)
+        for stream in found:
+            inbox = self.inbox_of(stream)
+            inbox.push(Chunk([failure], Root(stream.key, 0)))
+            if inbox.is_full:
+                runner.full_links += 1
+                inbox.blocked.append(runner)
+
+    def inbox_of(self, runner: Runner) -> Inbox:
+        """Where values are put into a node from outside."""
+        if runner.inbox is None:
+            inbox = Inbox()
+            runner.inbox = inbox.link = Link(runner.key, inbox, runner, runner.node.capacity)
+        found = runner.inbox.writer
+        assert isinstance(found, Inbox)
+        return found
+
+    def next_attempt(self, origin: Origin) -> int:
+        """The number of one more attempt at what began there."""
+        at = (origin.source, origin.number)
+        self._attempts[at] = attempt = max(self._attempts.get(at, 0), origin.attempt) + 1
+        return attempt
+
+    def _crashed(self, error: BaseException) -> None:
+        """The engine itself raised: a bug, but no reason to hang."""
+        self._stop_for(error)
+
+    def _stop_for(self, error: BaseException) -> None:
+        if self.failure is not None:
+            if error is not self.failure:
+                self.failure.add_note(f"and then: {error}")
+            return
+        self.failure = error
+        self._ask_to_stop()
+        self.turns.close()
+        if self.stage == "open":  # else `start` looks
+            self._tell(error)
+
+    def _tell(self, error: BaseException) -> None:
+        """Raise `error` from what is being waited for here, and say who has been told."""
+        told: set[Any] = set()
+        for waiter, task in self._waiters.items():
+            if not waiter.done():
+                waiter.set_exception(error)
+                told.add(task)
+        self._told_of_failure(error, told)
+
+    def ended(self, runner: Runner) -> None:
+        """`runner` has given its last item."""
+        for tap in runner.taps or ():
+            tap.close()
+        if runner.key not in self._below_errors:
+            self._live_above -= 1
+            if not self._live_above:
+                self._end_error_streams()
+        self._live -= 1
+        if not self._live:
+            for waiter in self._waiters:
+                if not waiter.done():
+                    waiter.set_result(None)
+
+    def _end_error_streams(self) -> None:
+        """No failure can come any more."""
+        for key in self._below_errors:
+            runner = self.runners[key]
+            if runner.node.kind == "errors":
+                runner.open_inputs = 0
+                runner.wake()
+
+    def began_anew(self, runner: Runner) -> None:
+        """`runner` had ended and goes on."""
+        self._live += 1
+        self._live_above += runner.key not in self._below_errors
+
+    def warn_slow(self, key: Key, seconds: float, values: int) -> None:
+        """User code held up the loop."""
+        if key not in self._slow:
+            self._slow.add(key)
+            log().warning(
+                "user code held up the event loop: make it async, or run what is slow in a thread",
+                key=canonical(key),
+                milliseconds=round(seconds * 1000),
+                values=values,
+            )
+
+    def readers_of(self, key: Key) -> frozenset[Key]:
+        """Who reads `key` now."""
+        return self.topology.readers(key)
+
+    def sinks_of(self, key: Key) -> frozenset[Key]:
+        """Which sinks want `key` now."""
+        active = self.topology.active
+        return frozenset(other for other in self.topology.downstream(key) | {key} if active[other].is_sink)
+
+
+_CHANCES = 1 << 30
+
+
+def _log_failure(failure: Failure) -> None:
+    trail = None if failure.item is None else str(failure.item.trail)
+    log().error(
+        "a failure that nobody reads",
+        key=canonical(failure.key),
+        error=said_by(failure.exception),
+        attempts=failure.attempts,
+        reason=failure.reason,
+        trail=trail,
+    )
+
+
+def _raise_not_begun(errors: list[tuple[Runner, BaseException]]) -> NoReturn:
+    """Raise for the first; the others are its notes."""
+    (runner, cause), *others = errors
+    error = _not_begun(runner, cause)
+    for runner, other in others:
+        error.add_note(f"and then: {_not_begun(runner, other)}")
+    raise error from cause
+
+
+def _not_begun(runner: Runner, exc: BaseException) -> NodeError:
+    of_user_code(exc)
+    return NodeError(runner.key, None, "source" if runner.node.is_source else "begin", exc)
+
+
+@contextmanager
+def _collection_off() -> Iterator[None]:
+    """No automatic collection while all that is built is alive: looking at it again and again costs as much."""
+    was_on = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if was_on:
+            gc.enable()

@@ -1,0 +1,937 @@
+"""The loop that runs one node, and the only caller of user code.
+
+A `Runner` is one node of a running graph: its links, what it has in hand, and what it has counted.  It is a machine of
+steps: each takes a slice from a link, has it worked on, and sends what came of it.  Between two steps it stands between
+two items and runs nothing, so that it can be looked at and re-plumbed from outside.
+
+What drives the steps depends on the user code:
+
+    plain functions                       the turn itself calls them (`_work`)
+    async functions, async sources        a task of the node's own (`OwnTask`)
+    async functions with concurrency > 1  the turn starts a task for each call (`Calling`)
+"""
+
+from __future__ import annotations
+
+import asyncio
+import inspect
+from collections.abc import Awaitable, Callable, Coroutine, Iterable, Iterator
+from functools import partial
+from typing import Any, Literal, Protocol
+
+from hotplumb._context import NodeContext
+from hotplumb._drivers import Calling, OwnTask
+from hotplumb._links import END, WHOLE, Link, only
+from hotplumb._supervision import Again, Hold, PassOver, Policy, Stop, decide
+from hotplumb._turns import SLICE_S, SLOW_CALL_S, Turns
+from hotplumb._work import (
+    Calls,
+    Filling,
+    Gives,
+    Keeps,
+    Outcome,
+    Passes,
+    Work,
+    check_outputs,
+    give_of,
+    iterator_of,
+    may_start_tasks,
+    outputs_of,
+    pull_into,
+    refuse_awaitables,
+    step_of,
+    wants_context,
+)
+from hotplumb.errors import NodeError, UsageError, of_user_code
+from hotplumb.items import Chunk, Failure, Hop, Item, Members, Record, Root, in_hand
+from hotplumb.keys import Key
+from hotplumb.nodes import Node, is_async
+
+CHUNK_ITEMS = 256  # larger chunks lose to caches and the collector on real records
+
+State = Literal["waiting", "busy", "full", "paused", "retrying", "holding", "failed", "ended", "finished"]
+
+
+class Numbers:
+    """The numbers of the items that begin at one key; they go on whatever becomes of the node."""
+
+    __slots__ = ("next",)
+
+    def __init__(self) -> None:
+        self.next = 0
+
+    def take(self, count: int) -> int:
+        """The first of `count` new numbers."""
+        first = self.next
+        self.next = first + count
+        return first
+
+
+class Host(Protocol):
+    """What a runner asks of the plumbing it is part of."""
+
+    loop: asyncio.AbstractEventLoop
+    turns: Turns
+
+    def numbers(self, key: Key) -> Numbers:
+        """The numbers of items that begin at `key`."""
+
+    def start_task(self, key: Key, work: Coroutine[Any, Any, Any], is_call: bool = False) -> asyncio.Task[Any]:
+        """Run a coroutine as a task of the plumbing; what a call raises is its caller's affair."""
+
+    def shield(self, task: asyncio.Task[Any], is_closing: bool) -> None:
+        """Say that a task is closing something, so that it is not cancelled when everything stops."""
+
+    on_error: Policy
+    """What nodes do that have no policy of their own."""
+    is_draining: bool
+    """Whether nothing may be held any more."""
+
+    def failed(self, error: NodeError) -> None:
+        """User code raised, and the policy is to stop."""
+
+    def is_below_errors(self, key: Key) -> bool:
+        """Whether a node derives from an error stream."""
+
+    def dead_letter(self, runner: Runner, failure: Failure) -> None:
+        """Something of `runner` goes no further."""
+
+    async def wait_cancelled(self, tasks: Iterable[asyncio.Task[Any]]) -> None:
+        """Wait for cancelled tasks to end, so long as that is worth waiting for."""
+
+    def chance(self) -> float:
+        """A random number from 0 up to 1."""
+
+    def ended(self, runner: Runner) -> None:
+        """`runner` has given its last item."""
+
+    def began_anew(self, runner: Runner) -> None:
+        """`runner` had ended and goes on."""
+
+    def warn_swallowed(self, key: Key, is_left: bool) -> None:
+        """User code goes on in spite of its cancellation."""
+
+    def leave_behind(self, task: asyncio.Task[Any]) -> None:
+        """Wait for a task no longer."""
+
+    def warn_slow(self, key: Key, seconds: float, values: int) -> None:
+        """User code held up the loop."""
+
+    def readers_of(self, key: Key) -> frozenset[Key]:
+        """Who reads `key` now."""
+
+    def sinks_of(self, key: Key) -> frozenset[Key]:
+        """Which sinks want `key` now."""
+
+
+class Trouble:
+    """What a node has failed on and will not get past by itself."""
+
+    __slots__ = ("again", "call", "cause", "item", "link", "since", "skip", "state", "timer")
+
+    def __init__(self, call: str, item: Item | None, cause: BaseException, since: float) -> None:
+        self.state: Literal["failed", "retrying", "holding"] = "failed"
+        self.call = call
+        self.item = item
+        self.cause = cause
+        self.since = since  # on the loop's clock
+        self.link: Link | None = None  # where the item waits, in front
+        self.again: Callable[[], None] | None = None
+        self.skip: Callable[[], None] | None = None
+        self.timer: asyncio.TimerHandle | None = None
+
+
+def error_of(key: Key, trouble: Trouble) -> NodeError:
+    """The error that stops a plumbing."""
+    error = NodeError(key, trouble.item, trouble.call, trouble.cause)
+    error.__cause__ = trouble.cause
+    return error
+
+
+class Driver(Protocol):
+    """What makes a runner's steps where the turn alone cannot."""
+
+    is_interrupted: bool
+    """Whether to stop after the value in hand, and look again."""
+
+    @property
+    def is_busy(self) -> bool:
+        """Whether user code is under way."""
+
+    def step(self, now: float) -> float:
+        """It is this node's turn: begin a slice."""
+
+    def interrupt(self) -> None:
+        """Stop waiting for the source's next value."""
+
+    async def close_unstarted(self) -> None:
+        """Close what was made for a task that never came to its first step."""
+
+
+class Runner:
+    """One node of a running graph; see the module."""
+
+    __slots__ = (
+        "busy_s",
+        "context",
+        "cut",
+        "driver",
+        "dropped",
+        "epoch",
+        "act",
+        "attempts",
+        "failed",
+        "filling",
+        "front",
+        "full_links",
+        "given",
+        "given_before",
+        "hop",
+        "host",
+        "inbox",
+        "inputs",
+        "is_ending",
+        "is_finished",
+        "is_fresh",
+        "is_over",
+        "is_paused",
+        "is_ready",
+        "is_single",
+        "key",
+        "left",
+        "link_in_hand",
+        "next_state",
+        "node",
+        "numbers",
+        "open_inputs",
+        "outputs",
+        "process",
+        "pull",
+        "pulled",
+        "received",
+        "sent",
+        "slice",
+        "state",
+        "taps",
+        "trouble",
+        "waiting",
+        "wakes",
+        "wants_finish",
+        "work",
+    )
+
+    def __init__(self, key: Key, node: Node, epoch: int, host: Host) -> None:
+        self.key = key
+        self.node = node
+        self.epoch = epoch
+        self.hop = Hop(key, epoch)
+        self.host = host
+        self.inputs: list[Link] = []
+        self.outputs: list[Link] = []
+        self.inbox: Link | None = None
+        self.waiting: list[Link] = []  # links that hold something, the one to take from next first
+        self.open_inputs = 1 if node.is_source else 0  # links not ended; a source's producer counts as one
+        self.full_links = 0
+        self.cut = CHUNK_ITEMS  # the largest chunk that every reader takes
+        self.taps: list[Tap] | None = None
+
+        self.is_ready = False  # stands in the line of the turn
+        self.is_paused = False
+        self.is_fresh = False  # had ended: to begin anew before it takes a value
+        self.wants_finish = False
+        self.is_finished = False  # its incoming links are closed
+        self.is_ending = False  # in `end` or what it gave
+        self.is_over = False
+        self.trouble: Trouble | None = None  # what it has failed on, until that is decided
+        self.attempts = 0  # that have failed, of what it works on now
+        self.front: Link | None = None  # where the value to try again waits: to be taken next, alone
+        self.act: Callable[[], None] | None = None  # to be done before anything else
+        self.given = 0  # values of a source since it was started last
+        self.given_before = 0  # and of the time before that
+        self.left = 0  # outputs that have left, of the item that `pull` goes on with
+
+        self.process: Any = None
+        self.state: Any = node.initial
+        self.next_state: Any = None  # of a `stateful`, once the outputs that came with it are taken
+        self.context: NodeContext | None = None
+        self.work: Work | None = None
+        self.filling: Filling | None = None
+        self.driver: Driver | None = None
+        self.link_in_hand: Link | None = None
+        self.pull: Iterator[Any] | None = None  # outputs to send before anything else is taken up
+        self.pulled: Chunk | None = None  # the one item they are of; None: they are this node's own
+        self.slice = 1  # as many values at a time as the last slices say fit
+        self.is_single = False  # never more than one value at a time
+        self.wakes: list[float] | None = None
+        self.numbers: Numbers | None = None
+
+        self.received = 0
+        self.sent = 0
+        self.failed = 0
+        self.dropped = 0
+        self.busy_s = 0.0
+
+    @property
+    def kept(self) -> list[Any]:
+        """What a `collect` has kept."""
+        return self.work.kept if isinstance(self.work, Keeps) else []
+
+    @property
+    def call_name(self) -> str:
+        """What the user's function is called in error texts."""
+        return _CALLS[self.node.kind]
+
+    @property
+    def standing(self) -> State:
+        """What the node is doing, in a word."""
+        if self.is_over:
+            return "finished" if self.is_finished else "ended"
+        if self.trouble is not None:
+            return self.trouble.state
+        if self.is_paused:
+            return "paused"
+        if self.full_links:
+            return "full"
+        return "busy" if self.is_ready or (self.driver is not None and self.driver.is_busy) else "waiting"
+
+    # -- links
+
+    def add_output(self, link: Link) -> None:
+        """Send on `link` too, from now on."""
+        self.outputs.append(link)
+        self.cut = min(self.cut, link.capacity)
+
+    def _fit_outputs(self) -> None:
+        self.cut = min([CHUNK_ITEMS, *(link.capacity for link in self.outputs)])
+        self.slice = min(self.slice, self.cut)
+
+    def offer(self, link: Link) -> None:
+        """`link` was empty and holds something now."""
+        self.waiting.append(link)
+        if self.is_over:
+            self._begin_again()
+        if not self.is_ready:
+            self.host.turns.add(self)
+
+    def wake(self) -> None:
+        """Something has changed for this node: let it step."""
+        if not self.is_ready:
+            self.host.turns.add(self)
+
+    def reader_gone(self, link: Link) -> None:
+        """The reader of `link` wants no more; where it was the last, this node is not wanted either."""
+        self.outputs.remove(link)
+        self._fit_outputs()
+        if not self.outputs and not self.is_over:
+            self.wants_finish = True
+            self.wake()
+
+    def has_work(self) -> bool:
+        """Whether a step would do something, were there room."""
+        return bool(
+            (self.waiting and self._next_place() is not None)
+            or self.pull is not None
+            or self.act is not None
+            or (self.wakes and self.wakes[0] <= self.host.loop.time())
+            or not (self.open_inputs or self.waiting)
+        )
+
+    def next_chunk(self, most: int) -> tuple[Link, Chunk] | None:
+        """Take at most `most` values from the link whose turn it is, None where there are none to take."""
+        if self.front is not None:
+            most = 1
+        while (place := self._next_place()) is not None:
+            link = self.waiting.pop(place)
+            entry = link.take(most)
+            if link.entries:
+                self.waiting.append(link)
+            if type(entry) is Chunk:
+                if link.is_ended:
+                    link.is_ended = False
+                    self.open_inputs += 1
+                self.link_in_hand = link
+                return link, entry
+            if not link.is_ended:
+                link.is_ended = True
+                self.open_inputs -= 1
+        return None
+
+    def _next_place(self) -> int | None:
+        """Which of the waiting links to take from: the first that the process wants to read."""
+        if not self.waiting:
+            return None
+        if self.front is not None:
+            front, self.front = self.front, None
+            return self.waiting.index(front)
+        wanted = None if self.context is None else self.context.wanted
+        if wanted is None:
+            return 0
+        for place, link in enumerate(self.waiting):
+            if link.source in wanted or link is self.inbox or link.entries[0] is END:
+                return place
+        if all(link.is_ended for link in self.inputs if link.source in wanted):
+            return 0
+        return None
+
+    def put_back(self, link: Link, rest: Chunk) -> None:
+        """Return what was not worked on to where it came from."""
+        if link.is_closed:
+            self.dropped += len(rest)
+        elif rest.values:
+            link.put_back(rest)
+
+    # -- sending
+
+    def send(self, values: list[Any], record: Record) -> None:
+        """Put values into every link, in chunks that all readers take."""
+        self.sent += len(values)
+        cut = self.cut
+        if len(values) <= cut:
+            self._put(Chunk(values, record))
+        else:
+            for start in range(0, len(values), cut):
+                self._put(Chunk(values[start : start + cut], record, start))
+
+    def _put(self, chunk: Chunk) -> None:
+        for link in self.outputs:
+            link.push(chunk)
+        if self.taps is not None:
+            for tap in self.taps:
+                tap.put(chunk)
+
+    def send_own(self, values: list[Any], members: dict[int, Members] | None = None) -> None:
+        """Send values that begin here, each with a number of its own."""
+        if not values:
+            return
+        if self.numbers is None:
+            self.numbers = self.host.numbers(self.key)
+        record = Record(Root(self.key, self.numbers.take(len(values))), self.hop)
+        record.members = members
+        self.send(values, record)
+
+    def send_outcome(self, chunk: Chunk, outcome: Outcome) -> None:
+        """Send what values of `chunk`, from its first on, have given."""
+        values, places, names, members = outcome
+        if not values:
+            return
+        record = Record(chunk.record, self.hop, chunk.start, places)
+        record.members = members
+        if names is None:
+            self.send(values, record)
+        else:
+            self._send_routed(values, record, names)
+
+    def _send_routed(self, values: list[Any], record: Record, names: list[Key]) -> None:
+        """Put each value into the links that read its output."""
+        self.sent += len(values)
+        places: dict[Key, list[int]] = {}
+        for place, name in enumerate(names):
+            if name in places:
+                places[name].append(place)
+            else:
+                places[name] = [place]
+        chunks: dict[Key, Chunk] = {}
+        for name, found in places.items():
+            index = [record.parent_place(place) for place in found]
+            chunks[name] = Chunk([values[place] for place in found], Record(record.parent, record.hop, 0, index))
+        whole = Chunk(values, record)
+        for link in self.outputs:
+            chunk = whole if link.name is WHOLE else chunks.get(link.name)
+            if chunk is not None:
+                link.push(chunk)
+        if self.taps is not None:
+            for tap in self.taps:
+                tap.put(whole)
+
+    # -- opening
+
+    def open(self) -> Awaitable[None] | None:
+        """Make and begin what runs here; gives what is left to await.  Raises what user code raises."""
+        match self.node.kind:
+            case "source":
+                return self._open_source()
+            case "process":
+                return self._open_process()
+            case "errors":
+                return None  # fed by the plumbing
+        if self.node.is_async:
+            self._open_async()
+        else:
+            self._open_plain()
+        return None
+
+    def _open_async(self) -> None:
+        if self.node.kind in ("flat_map", "stateful"):
+            self.filling = Filling()
+        self.driver = OwnTask(self) if self.node.concurrency == 1 else Calling(self)
+
+    def _open_plain(self) -> None:
+        kind, fn = self.node.kind, self.node.fn
+        match kind:
+            case "merge":
+                self.work = Passes()
+            case "collect":
+                self.work = Keeps()
+            case "flat_map":
+                self._work_with(give_of(kind, fn))
+            case "stateful":
+                self._work_with(self._next_state, finished=self._keep_state)
+            case _:
+                self.work = Calls(kind, fn)
+        self.is_single = fn is not None and may_start_tasks(fn)
+
+    def _work_with(
+        self, give: Callable[[Any], Any], skips_none: bool = False, finished: Callable[[], None] | None = None
+    ) -> None:
+        self.filling = Filling()
+        self.work = Gives(give, self.filling, skips_none, finished)
+
+    def _next_state(self, value: Any) -> Any:
+        self.next_state, outputs = step_of("stateful", self.node.fn, self.node.fn(self.state, value))
+        return outputs
+
+    def _keep_state(self) -> None:
+        """The outputs of a value are all there: the state that came with them is the state."""
+        if self.node.kind == "stateful":
+            self.state = self.next_state
+
+    def _open_process(self) -> Awaitable[None] | None:
+        """Make the process; begin it here or, if anything of it is async, in a task of its own."""
+        self.process = process = self.node.fn()
+        if not callable(getattr(process, "process", None)):
+            raise UsageError(f"process({self.node.fn!r}) made {process!r}, which has no method `process(value)`")
+        self.context = NodeContext(self)
+        if self.node.timeout_s is not None and not is_async(process.process):
+            raise UsageError(f"within({self.node.timeout_s}): {process.process!r} is plain, so it cannot be given up")
+        if any(is_async(getattr(process, name, None)) for name in ("begin", "process", "end", "close", "wake")):
+            self.filling = Filling()
+            self.driver = own = OwnTask(self)
+            return own.begin()
+        self._work_with(give_of("process", process.process), skips_none=True)
+        self.is_single = may_start_tasks(process.process)
+        self._call("begin", self.context)
+        return None
+
+    def _open_source(self) -> Awaitable[None] | None:
+        made = self.produce()
+        if hasattr(type(made), "__aiter__") or (is_async(self.node.fn) and hasattr(type(made), "__await__")):
+            self.driver = own = OwnTask(self, made)
+            return None if hasattr(type(made), "__aiter__") else own.begin()
+        if hasattr(type(made), "__await__"):
+            refuse_awaitables("source", self.node.fn, [made])
+        self.pull = iterator_of(made, self.node.fn)
+        return None
+
+    def produce(self) -> Any:
+        """What a source is to give: an iterable of either kind, or what is to be awaited for one."""
+        produce = self.node.fn
+        is_iterable = not inspect.isclass(produce) and (hasattr(produce, "__iter__") or hasattr(produce, "__aiter__"))
+        if not callable(produce) or is_iterable:
+            return produce
+        self.context = self.context or NodeContext(self)
+        return produce(self.context) if wants_context(produce) else produce()
+
+    def _call(self, name: str, *args: Any) -> Any:
+        """Call a plain method of the process, where it has it."""
+        method = getattr(self.process, name, None)
+        return None if method is None else method(*args)
+
+    # -- steps
+
+    def step(self, now: float) -> float:
+        """Do a slice of work that began at `now`; give the time at its end."""
+        if self.wants_finish and not self.is_finished:
+            self._close_inputs()
+        if self.full_links or self.is_paused or self.is_over or self.trouble is not None:
+            return now
+        if self.act is not None:
+            act, self.act = self.act, None
+            act()
+            self.wake()
+            return now
+        if self.driver is not None:
+            return self.driver.step(now)
+        units = self._slice()
+        end = self.host.turns.clock()
+        self.busy_s += end - now
+        if units:
+            self._fit_slice(end - now, units)
+        if end - now > SLOW_CALL_S:
+            self.host.warn_slow(self.key, end - now, units)
+        if not self.is_over and not self.is_ready and self.has_work():
+            self.host.turns.add(self)
+        return end
+
+    def _slice(self) -> int:
+        """Do what is next; gives how many values were worked on or made."""
+        if self.pull is not None and not (self.waiting and self.node.is_source):
+            return self._pull_slice(self.pull)
+        if self.wakes and self.wakes[0] <= self.host.loop.time():
+            self._pull_from("wake", self.due_time())
+            return 0
+        taken = self.next_chunk(self.slice)
+        if taken is not None:
+            return self._work_on(*taken)
+        if not self.open_inputs and not self.waiting:
+            self.end()
+        return 0
+
+    def _fit_slice(self, seconds: float, units: int) -> None:
+        """Learn from a slice how many values fit in the next."""
+        if seconds > SLICE_S:
+            self.slice = max(1, int(units * SLICE_S / seconds))
+        elif units >= self.slice and seconds * 2 < SLICE_S and not self.is_single:
+            self.slice = min(self.cut, self.slice * 2)
+
+    def _work_on(self, link: Link, chunk: Chunk) -> int:
+        if self.node.is_source:  # what was injected
+            self.send_own(chunk.values)
+            return len(chunk.values)
+        if self.is_fresh and not self._anew(link, chunk):
+            return 0
+        work, error = self.work, None
+        assert work is not None
+        in_hand.set((chunk, 0) if self.is_single else work)
+        try:
+            work.run(chunk, self.cut)
+        except (Exception, asyncio.CancelledError) as exc:
+            error = exc
+        in_hand.set(None)
+        self._after(link, chunk, work, error)
+        return len(chunk.values)
+
+    def _after(self, link: Link, chunk: Chunk, work: Work, error: BaseException | None) -> None:
+        """Send what a slice gave; return to the link what it left."""
+        done = upto = work.done
+        if work.rest is not None:
+            self.pull, self.pulled, work.rest = work.rest, only(chunk, done, done + 1), None
+            self.left = self.filling.in_call(self.pulled.start) if self.filling is not None else 0
+            upto += 1
+        self.send_outcome(chunk, work.outcome())
+        if self.filling is not None:
+            self.filling.renew()
+        self.received += done
+        if done and self.attempts:
+            self.attempts = 0
+        if upto < len(chunk.values):
+            self.put_back(link, only(chunk, upto, len(chunk.values)))
+        if error is not None:
+            self.fail(self.call_name, chunk.item(done), error, link=link)
+
+    def _pull_slice(self, pull: Iterator[Any]) -> int:
+        """Send the next outputs of the producer, of the item in hand, or of `end` or `wake`."""
+        filling, pulled, error = self.filling or Filling(), self.pulled, None
+        out, most = filling.out, self.slice
+        in_hand.set(None if pulled is None else (pulled, 0))
+        has_ended = False
+        try:
+            has_ended = pull_into(out, pull, most, self.process is not None)
+        except (Exception, asyncio.CancelledError) as exc:
+            error = exc
+        in_hand.set(None)
+        self.left += len(out)
+        self.given += len(out)
+        place = 0 if pulled is None else pulled.start
+        filling.attribute(place)
+        members = filling.members()
+        if error is not None or has_ended:
+            filling.end_call(place)
+        if pulled is None:
+            self.send_own(out, members)
+        else:
+            self.send_outcome(pulled, Outcome(out, filling.index, None, members))
+        filling.renew()
+        if error is not None:
+            self._pull_failed(pulled, error)
+        elif has_ended:
+            self._pulled_all()
+        return most if not has_ended else len(out)
+
+    def _pull_failed(self, pulled: Chunk | None, error: BaseException) -> None:
+        if self.is_ending or not (self.node.is_source or pulled is not None):
+            self.pull = None
+            name, args = ("end", ()) if self.is_ending else ("wake", (self.host.loop.time(),))
+            again = partial(self._pull_from, name, *args)
+            self.fail(name, None, error, again=again, skip=self._over if self.is_ending else None, left=self.left)
+        elif pulled is not None:
+            self.pull = self.pulled = None
+            self.fail(self.call_name, pulled.item(0), error, left=self.left)
+        else:
+            self.fail_source(error, self._produce_again, self._produce_no_more)
+
+    def fail_source(self, cause: BaseException, again: Callable[[], None], skip: Callable[[], None]) -> None:
+        """A source raised; one that had come further than the last time has its attempts counted anew."""
+        if self.given > self.given_before:
+            self.attempts = 0
+        self.given_before, self.given = self.given, 0
+        self.fail("source", None, cause, again=again, skip=skip)
+
+    def _produce_again(self) -> None:
+        """Start a source that has failed from its beginning."""
+        try:
+            self.close()
+            self._open_source()
+        except (Exception, asyncio.CancelledError) as exc:
+            self.fail_source(exc, self._produce_again, self._produce_no_more)
+
+    def _produce_no_more(self) -> None:
+        """Go on after a failure: with the same iterator, where it is still there."""
+        if self.pull is None:
+            self.open_inputs = 0
+
+    def _pulled_all(self) -> None:
+        self.pull, pulled, self.pulled, self.left = None, self.pulled, None, 0
+        self.attempts = 0
+        if self.is_ending:
+            self._over()
+        elif pulled is not None:
+            self.received += 1
+            self._keep_state()
+        elif self.node.is_source:
+            self.open_inputs -= 1
+
+    def _pull_from(self, name: str, *args: Any) -> None:
+        """Call `end` or `wake`, and have what it gives sent."""
+        self.left = 0
+        try:
+            result = self._call(name, *args)
+            check_outputs("process", getattr(self.process, name, None), result)
+            outputs = outputs_of(result)
+        except (Exception, asyncio.CancelledError) as exc:
+            again = partial(self._pull_from, name, *args)
+            self.fail(name, None, exc, again=again, skip=self._over if self.is_ending else None)
+            return
+        if outputs is not None:
+            self.pull = iter(outputs)
+            return
+        self.attempts = 0
+        if self.is_ending:
+            self._over()
+
+    def due_time(self) -> float:
+        """Now, when `wake` is due; the times that have come are off the list."""
+        now = self.host.loop.time()
+        assert self.context is not None
+        self.context.taken_wakes(now)
+        return now
+
+    # -- failing
+
+    def fail(
+        self,
+        call: str,
+        item: Item | None,
+        cause: BaseException,
+        *,
+        link: Link | None = None,
+        again: Callable[[], None] | None = None,
+        skip: Callable[[], None] | None = None,
+        left: int = 0,
+        is_last: bool = False,
+    ) -> None:
+        """User code raised `cause`: do what the policy says.
+
+        The item waits in front of `link`; what had none is tried again by `again` and passed over by `skip`.  `left` is
+        how many of its outputs have been sent already; `is_last` says that there is nothing to try again.
+        """
+        of_user_code(cause)
+        self.attempts += 1
+        host = self.host
+        policy = self.node.on_error or host.on_error
+        verdict = decide(
+            policy, self.attempts, chance=host.chance(), has_left=left > 0 or is_last, is_draining=host.is_draining
+        )
+        self.trouble = trouble = Trouble(call, item, cause, host.loop.time())
+        if link is not None:
+            link.keeps_front = True
+        trouble.link, trouble.again, trouble.skip = link, again, skip
+        match verdict:
+            case Stop() if host.is_below_errors(self.key):  # what fails there is only logged, so that nothing loops
+                self.pass_over("below an error stream")
+            case Stop():
+                self.failed += 1
+                host.failed(error_of(self.key, trouble))
+            case PassOver("partly sent") if left:
+                self.pass_over(f"partly sent: {left} of its outputs had left")
+            case PassOver(reason):
+                self.pass_over("discarded" if is_last else reason)
+            case Hold():
+                trouble.state = "holding"
+            case Again(delay_s):
+                trouble.state = "retrying"
+                trouble.timer = host.loop.call_later(delay_s, self.try_again)
+
+    def try_again(self) -> None:
+        """Attempt once more what has failed."""
+        trouble = self._out_of_trouble()
+        self.front, self.act = trouble.link, trouble.again
+        self.wake()
+
+    def pass_over(self, reason: str) -> None:
+        """Send what has failed to the dead letters, and go on without it."""
+        trouble = self._out_of_trouble()
+        self.failed += 1
+        attempts, self.attempts = self.attempts, 0
+        if trouble.link is not None:
+            self.front = trouble.link
+            self.next_chunk(1)
+        self.act = trouble.skip
+        self.host.dead_letter(self, Failure(self.key, trouble.item, trouble.cause, attempts, reason))
+        self.wake()
+
+    def _out_of_trouble(self) -> Trouble:
+        trouble, self.trouble = self.trouble, None
+        assert trouble is not None
+        if trouble.timer is not None:
+            trouble.timer.cancel()
+        if trouble.link is not None:
+            trouble.link.keeps_front = False
+        return trouble
+
+    # -- ending
+
+    def end(self) -> None:
+        """All links have ended: give what `end` gives, close, and pass the end on."""
+        self.is_ending = True
+        self.forget_wakes()
+        if self.process is not None and not self.is_fresh:
+            self._pull_from("end")
+        else:
+            self._over()
+
+    def forget_wakes(self) -> None:
+        """Nothing is to be woken any more."""
+        if self.wakes and self.context is not None:
+            self.context.cancel_wakes()
+
+    def _over(self) -> None:
+        try:
+            self.close()
+        except (Exception, asyncio.CancelledError) as exc:
+            self.fail("close", None, exc, skip=self.pass_end, is_last=True)
+            return
+        self.pass_end()
+
+    def pass_end(self) -> None:
+        """Tell the readers, and the plumbing."""
+        self.is_ending, self.is_over = False, True
+        for link in self.outputs:
+            link.mark(END)
+        self.host.ended(self)
+        if self.waiting:
+            self._begin_again()
+            self.wake()
+
+    def cancel_retry(self) -> None:
+        """Do not try again by itself."""
+        if self.trouble is not None and self.trouble.timer is not None:
+            self.trouble.timer.cancel()
+
+    def close(self) -> None:
+        """Close the process or the producer, if that takes no await; at most once."""
+        pull, self.pull, self.pulled = self.pull, None, None
+        process, self.process = self.process, None
+        try:
+            _close_iterator(pull)
+        finally:
+            if hasattr(process, "close") and self.driver is None:
+                process.close()
+
+    def _begin_again(self) -> None:
+        """Something has come after the end."""
+        self.is_over = False
+        self.is_fresh = True
+        self.host.began_anew(self)
+
+    def _anew(self, link: Link, chunk: Chunk) -> bool:
+        """Begin as at the start; where that fails, what was taken goes back."""
+        self.state = self.node.initial
+        try:
+            if self.node.kind == "process":
+                self._open_process()
+        except (Exception, asyncio.CancelledError) as exc:
+            self.put_back(link, chunk)
+            self._close_after(exc)
+            self.fail("begin", chunk.item(0), exc, link=link)
+            return False
+        self.is_fresh = False
+        return True
+
+    def _close_after(self, error: BaseException) -> None:
+        """Close what could not begin."""
+        try:
+            self.close()
+        except (Exception, asyncio.CancelledError) as exc:
+            error.add_note(f"and its close raised {type(exc).__name__}: {exc}")
+
+    def stop_producing(self) -> None:
+        """A source gives no more of its own; what was injected it still sends."""
+        if self.is_over or self.is_ending:
+            return
+        if self.trouble is not None and self.trouble.state != "failed":
+            self.pass_over("drained")
+        if self.driver is not None:
+            self.driver.interrupt()
+        elif self.open_inputs:
+            self.open_inputs = 0
+            self._close_producer()
+        self.wake()
+
+    def _close_producer(self) -> None:
+        try:
+            self.close()
+        except (Exception, asyncio.CancelledError) as exc:
+            self.fail("close", None, exc, is_last=True)
+
+    def _leave_rest(self, rest: Iterator[Any]) -> None:
+        """Do without outputs that nobody wants, perhaps without end."""
+        self.received += self.pulled is not None
+        self.pull = self.pulled = None
+        try:
+            _close_iterator(rest)
+        except (Exception, asyncio.CancelledError) as exc:
+            self.fail(self.call_name, None, exc, is_last=True)
+
+    def _close_inputs(self) -> None:
+        """Finish: forget what waits to be read, and tell the writers."""
+        self.is_finished = True
+        if self.trouble is not None and self.trouble.state != "failed" and not (self.is_ending or self.node.is_source):
+            self._out_of_trouble()  # what it kept is forgotten with the rest of the link
+            if isinstance(self.driver, Calling):
+                self.driver.forget_oldest()
+        if self.node.is_source:
+            self.stop_producing()
+        elif self.pull is not None and not self.outputs and not self.is_ending:
+            self._leave_rest(self.pull)
+        self.waiting.clear()
+        self.open_inputs = 0
+        for link in self.inputs:
+            self.dropped += link.close()
+            writer = link.writer
+            assert isinstance(writer, Runner)
+            writer.reader_gone(link)
+        if self.inbox is not None:
+            self.dropped += self.inbox.close()
+        self.wake()
+
+
+def _close_iterator(iterator: Iterator[Any] | None) -> None:
+    if iterator is not None and hasattr(iterator, "close"):
+        iterator.close()
+
+
+_CALLS = {kind: kind for kind in ("map", "filter", "flat_map", "sink", "source", "merge", "collect")} | {
+    "stateful": "step",
+    "route": "choose",
+    "process": "process",
+}
+
+
+class Tap(Protocol):
+    """Where somebody listens."""
+
+    def put(self, chunk: Chunk) -> None:
+        """Something was sent."""
+
+    def close(self) -> None:
+        """Nothing more will be."""

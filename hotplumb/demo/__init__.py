@@ -1,0 +1,10 @@
+"""`hotplumb demo`: a live view of this machine, and an example of a whole program that uses hotplumb.
+
+    counters   what the machine says, asked by psutil
+    graph      the topology: what is read, rolled up and paired
+    lines      where the values end: JSON, for programs
+    table      or a table in the terminal, for people; needs rich
+    running    one run from its first sample to its last line, whatever ends it
+
+Importing this package needs neither psutil nor rich, which the extra `hotplumb[demo]` brings.
+"""
