@@ -36,7 +36,7 @@ class Form:
         return max(1, round(count * self.scale))
 
 
-SHORT = Form("short", 9, 1)
+SHORT = Form("short", 7, 1)
 FULL = Form("full", 15, 4)
 TINY = Form("tiny", 1, 0.005)  # to see that everything runs; its figures mean nothing
 

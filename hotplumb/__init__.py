@@ -9,14 +9,20 @@ _links, _turns, _work, _drivers, _context, _runner       how one node runs: from
 """
 
 from hotplumb import testing
+from hotplumb._changes import Change
 from hotplumb._supervision import Policy, discard, hold, retry, stop
 from hotplumb.errors import (
+    ChangeError,
+    ChangeRejected,
+    ChangeTimeout,
     CycleError,
     DuplicateKey,
     FactoryError,
+    HandoverError,
     HotplumbError,
     NodeError,
     OpenEnd,
+    StaleTopology,
     TopologyError,
     UnfreezableKey,
     UnknownKey,
@@ -44,6 +50,12 @@ from hotplumb.plumbing import NodeStatistics, Plumbing, Statistics, Trouble, run
 from hotplumb.topology import Topology
 
 __all__ = [
+    "StaleTopology",
+    "HandoverError",
+    "ChangeTimeout",
+    "ChangeRejected",
+    "ChangeError",
+    "Change",
     "Context",
     "CycleError",
     "DuplicateKey",

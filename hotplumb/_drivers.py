@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
-from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Generator, Iterator
+from collections.abc import AsyncIterator, Awaitable, Callable, Generator, Iterator
 from functools import partial
 from itertools import islice
 from types import coroutine
@@ -44,8 +44,8 @@ class OwnTask:
         self._task: asyncio.Task[None] | None = None
         self._begun: asyncio.Future[None] | None = None
         self._granted: asyncio.Future[None] | None = None  # done when it is this node's turn
-        self._slice_began = 0.0
-        self._cost_s = 0.0  # what the last slice took
+        self._slice_began: float | None = None
+        self._cost_s = SLICE_S  # of one value in the last slice
         self._left = 0  # outputs of the value in hand that have left
         self._is_async_call = is_async(runner.process.process if runner.process is not None else runner.node.fn)
         # in hand
@@ -58,6 +58,9 @@ class OwnTask:
         self._timer: asyncio.TimerHandle | None = None
         self._is_late = False  # the timer came while outputs were half made
         # standing
+        self._orders: deque[tuple[Callable[[], Awaitable[Any]], asyncio.Future[Any]]] = deque()
+        self._is_dismissed = False  # the task is to end
+        self._is_mid = False  # waits in the middle of an item
         self._has_loop = False  # nothing else has run on the loop since the slice began
         self.is_busy = False
         self._is_pulling = False  # waits for the source's next value
@@ -67,6 +70,66 @@ class OwnTask:
         self._decision: Literal["again", "skip"] | None = None  # about what has failed and had no item
 
     # -- from outside
+
+    @property
+    def is_between(self) -> bool:
+        """Whether nothing is half made."""
+        if self._filling.out:
+            return False
+        if self._task is None or self._task.done() or self._is_pulling:
+            return True
+        return self._granted is not None and not self._granted.done() and not self._is_mid
+
+    @property
+    def is_producing(self) -> bool:
+        """Whether a source has more to give."""
+        return self._iterator is not None
+
+    def dismiss(self) -> None:
+        """Let the task end."""
+        self._is_dismissed = True
+        if self._task is not None and not self._task.done():
+            self.order(_nothing)
+
+    def order(self, action: Callable[[], Awaitable[Any]]) -> asyncio.Future[Any]:
+        """Have something done in the task, between two items."""
+        done: asyncio.Future[Any] = self._runner.host.loop.create_future()
+        self._orders.append((action, done))
+        if self._task is None or self._task.done():
+            self._start()
+        elif self._is_pulling:
+            self.interrupt()
+        elif self._granted is not None and not self._granted.done():
+            self._granted.set_result(None)
+        return done
+
+    @property
+    def has_something_to_close(self) -> bool:
+        """Whether there is a process, or a source that has not ended."""
+        return self._runner.process is not None or self._iterator is not None
+
+    async def call(self, method: Callable[[], Any]) -> Any:
+        """Call a method of the process; to be ordered."""
+        return await _awaited(method())
+
+    async def give_end(self) -> None:
+        """Send what `end` gives; to be ordered."""
+        await self._give_own("end")
+
+    def give_up(self) -> None:
+        """Cancel the call under way; what it has in hand goes to the dead letters."""
+        if self._task is not None and self.is_busy:
+            self._task.cancel()
+
+    async def close(self) -> None:
+        """Close the process; to be ordered."""
+        await self._close()
+
+    async def retire(self) -> None:
+        """Close the process or the source, and let the task end; to be ordered."""
+        self._is_dismissed = True
+        await self._close_iterator()
+        await self._close()
 
     def begin(self) -> asyncio.Future[None]:
         """Start the task with the process's `begin`; done when that is."""
@@ -80,9 +143,11 @@ class OwnTask:
         if self._task is None or self._task.done():
             self._start()
         elif self._granted is not None and not self._granted.done():
-            runner.host.turns.charged_s += min(self._cost_s, SLICE_S)
+            waiting = runner.waiting[0].queued if runner.waiting else 1
+            runner.host.turns.charged_s += min(self._cost_s * max(1, waiting), SLICE_S)
             self._granted.set_result(None)
         elif self._is_pulling:
+            self.flush()
             self._send_injected()
         return now
 
@@ -121,13 +186,27 @@ class OwnTask:
                 return
             if self._iterator is not None:
                 await self._produce()
-            while not runner.is_over:
-                await self._my_turn()
-                await self._slice()
+            while not runner.is_over and not self._is_dismissed:
+                if not self._orders:
+                    await self._my_turn()
+                if self._orders:
+                    await self._obey()
+                else:
+                    await self._slice()
         finally:
             if self._task is task:  # else it was left behind, and another has taken its place
                 self._drop_timer()
                 await self._close_at_last()
+
+    async def _obey(self) -> None:
+        action, done = self._orders.popleft()
+        try:
+            result = await action()
+        except (Exception, asyncio.CancelledError) as exc:
+            self._refuse_own_cancellation(exc)
+            done.set_exception(exc)
+        else:
+            done.set_result(result)
 
     async def _begin_first(self, begun: asyncio.Future[None]) -> bool:
         try:
@@ -157,7 +236,10 @@ class OwnTask:
         clock = runner.host.turns.clock
         if runner.host.turns.is_closed:
             raise asyncio.CancelledError  # left behind, it has come back after the end
-        self._cost_s = clock() - self._slice_began
+        if self._orders and not self._is_mid:
+            return  # they come first
+        if self._slice_began is not None:
+            self._cost_s = (clock() - self._slice_began) / max(1, self._done)
         self._granted = runner.host.loop.create_future()
         if has_more or runner.has_work():
             runner.wake()
@@ -174,11 +256,16 @@ class OwnTask:
 
     def _is_slice_over(self) -> bool:
         runner = self._runner
-        seconds = runner.host.turns.clock() - self._slice_began
+        seconds = runner.host.turns.clock() - (self._slice_began or 0.0)
         if seconds > SLICE_S and seconds > SLOW_CALL_S and self._has_loop:
             runner.host.warn_slow(runner.key, seconds, 1)
         return bool(
-            seconds > SLICE_S or runner.full_links or runner.is_paused or runner.wants_finish or self.is_interrupted
+            seconds > SLICE_S
+            or runner.full_links
+            or runner.is_paused
+            or runner.wants_finish
+            or self.is_interrupted
+            or runner.switching is not None
         )
 
     async def _slice(self) -> None:
@@ -207,7 +294,7 @@ class OwnTask:
         in_hand.set(None)
         runner.busy_s += runner.host.turns.clock() - began
         runner.received += self._done
-        self.flush()
+        await self._flush_with_room()
         left = self._left if error is not None else 0
         self._return_rest(link, chunk, started=self._done + (error is not None), done=self._done + bool(left))
         if self._done:
@@ -305,7 +392,11 @@ class OwnTask:
         if hasattr(type(outputs), "__aiter__"):
             await self._take_async(outputs, place)
         elif outputs is not None:
-            for output in outputs_of(outputs) if runner.process is not None else outputs:
+            found = outputs_of(outputs) if runner.process is not None else outputs
+            skips_none = runner.process is not None and type(found) is not list and type(found) is not tuple
+            for output in found:
+                if output is None and skips_none:
+                    continue
                 filling.out.append(output)
                 if len(filling.out) >= runner.cut and not await self._make_room(place):
                     break
@@ -331,10 +422,17 @@ class OwnTask:
         self._filling.attribute(place)
         self._left += len(self._filling.out) - self._kept
         self._kept = 0
-        self.flush()
-        while runner.full_links or runner.is_paused:
-            await self._my_turn(has_more=True)
+        await self._flush_with_room()
         return bool(runner.outputs) or not runner.wants_finish
+
+    async def _flush_with_room(self) -> None:
+        """Send all outputs there are, when there is room for them."""
+        runner = self._runner
+        self._is_mid = True
+        while self._filling.out and (runner.full_links or runner.is_paused):
+            await self._my_turn(has_more=True)
+        self._is_mid = False
+        self.flush()
 
     async def _anew(self, link: Link, chunk: Chunk) -> bool:
         """Begin as at the start; where that fails, what was taken goes back."""
@@ -343,6 +441,7 @@ class OwnTask:
         try:
             if runner.node.kind == "process":
                 runner.process = runner.node.fn()
+                runner.renew_context()
                 await self._begin()
         except (Exception, asyncio.CancelledError) as exc:
             self._refuse_own_cancellation(exc)
@@ -382,8 +481,10 @@ class OwnTask:
         return count
 
     async def _until_decided(self) -> None:
-        while self._decision is None:
+        self._is_mid = self._iterator is None  # a source that has failed stands between two values
+        while self._decision is None and not self._orders:
             await self._my_turn(has_more=True)
+        self._is_mid = False
 
     def _decide_again(self) -> None:
         self._decision = "again"
@@ -468,7 +569,7 @@ class OwnTask:
         self._chunk = None
         await self._my_turn(has_more=True)
         self._send_injected()
-        while self._iterator is not None and not self._is_stopping and not runner.wants_finish:
+        while self._iterator is not None and not self._is_stopping and not runner.wants_finish and not self._orders:
             try:
                 ended = await self._produce_slice(self._iterator)
             except (Exception, asyncio.CancelledError) as exc:
@@ -483,10 +584,12 @@ class OwnTask:
                 continue
             if ended:
                 break
-            self.flush()
+            if not runner.full_links:
+                self.flush()
             await self._my_turn(has_more=True)
+            self.flush()
             self._send_injected()
-        self.flush()
+        await self._flush_with_room()
         await self._stop_producing()
 
     async def _produce_slice(self, iterator: AsyncIterator[Any]) -> bool:
@@ -545,8 +648,9 @@ class OwnTask:
             wanted = next(waits)
         except StopIteration as got:
             return got.value
-        self.flush()
-        self._runner.host.turns.run_now()
+        if not self._runner.full_links:
+            self.flush()
+            self._runner.host.turns.run_now()
         self._is_pulling = True
         try:
             return (yield from _rest_of(waits, wanted))
@@ -564,6 +668,8 @@ class OwnTask:
 
     def _see_to_sending(self) -> None:
         """Outputs leave when there is a chunk of them, and a millisecond after the first at the latest."""
+        if self._runner.full_links:
+            return  # the slice is over, and they leave when there is room
         if self._is_late or len(self._filling.out) >= self._runner.cut:
             self.flush()
         elif self._timer is None:
@@ -572,7 +678,9 @@ class OwnTask:
     def _linger_over(self) -> None:
         self._timer = None
         filling = self._runner.filling
-        if filling is None or not self.is_busy:
+        if self._runner.full_links:
+            self._is_late = True
+        elif filling is None or not self.is_busy:
             self.flush()
         elif self._kept:  # what the item in hand has given so far stays: its outputs leave together
             taken, self._kept = filling.take(self._kept), 0
@@ -607,6 +715,10 @@ class OwnTask:
             self._timer = None
 
 
+async def _nothing() -> None:
+    """An order that only lets the task look."""
+
+
 def aiter_of(made: Any) -> AsyncIterator[Any]:
     """The iterator of what an async source gave, which may be a plain iterable too."""
     if hasattr(type(made), "__aiter__"):
@@ -629,7 +741,7 @@ async def _raising(exc: BaseException) -> AsyncIterator[Any]:
 async def within(runner: Runner, call: Any, timeout_s: float) -> Any:
     """What a call gives, if that takes no longer; it runs in a task of its own, so that it can be left behind."""
     work = _gathered(call, runner.node.kind == "process") if hasattr(type(call), "__aiter__") else call
-    task = runner.host.start_task(runner.key, work, is_call=True)
+    task = runner.host.start_task(runner.key, timed(runner, work), is_call=True)
     try:
         await asyncio.wait([task], timeout=timeout_s)
     except asyncio.CancelledError:
@@ -640,6 +752,29 @@ async def within(runner: Runner, call: Any, timeout_s: float) -> Any:
     task.cancel()
     await runner.host.wait_cancelled([task])
     raise TimeoutError(f"gave no answer within {timeout_s:g} s")
+
+
+async def timed(runner: Runner, call: Any, note: Callable[[float], None] | None = None) -> Any:
+    """What a call gives; a call that holds up the loop before it first waits for something is named."""
+    return await _timed(runner, call, note)
+
+
+@coroutine
+def _timed(runner: Runner, call: Any, note: Callable[[float], None] | None) -> Generator[Any, Any, Any]:
+    clock = runner.host.turns.clock
+    began = clock()
+    waits = call.__await__()
+    try:
+        wanted = next(waits)
+    except StopIteration as got:
+        return got.value
+    finally:
+        seconds = clock() - began
+        if note is not None:
+            note(seconds)
+        if seconds > SLOW_CALL_S:
+            runner.host.warn_slow(runner.key, seconds, 1)
+    return (yield from _rest_of(waits, wanted))
 
 
 def _rest_of(waits: Any, wanted: Any) -> Generator[Any, Any, Any]:
@@ -666,12 +801,12 @@ class Calling:
 
     def __init__(self, runner: Runner) -> None:
         self._runner = runner
-        self._calls: deque[tuple[Chunk, asyncio.Task[Any]]] = deque()  # (one value, its call), oldest first
+        self._calls: deque[tuple[Link, Chunk, asyncio.Task[Any]]] = deque()  # (from, one value, its call), oldest first
         self._record: Any = None  # of the values whose outputs wait to be sent
         self._filling = runner.filling or Filling()
         self._names: list[Any] = []
         self._name: Any = None  # of the output that the oldest call goes to
-        self._cost_s = 0.0  # how long the latest call ran until it waited for something
+        self._cost_s = SLICE_S  # how long the latest call ran until it waited for something
         self._rest: Iterator[Any] | None = None  # outputs of the oldest call that wait for room
         self.is_interrupted = False
 
@@ -689,13 +824,18 @@ class Calling:
         self._settle()
         if runner.trouble is None:
             self._start_calls(now + SLICE_S)
-            if not self._calls and not runner.open_inputs and not runner.waiting:
+            if runner.switching is not None:
+                if self.is_between:
+                    runner.wake()
+            elif not self._calls and not runner.open_inputs and not runner.waiting:
                 runner.end()
         return clock()
 
     def _start_calls(self, until: float) -> None:
         runner = self._runner
         turns = runner.host.turns
+        if runner.switching is not None:
+            return
         while len(self._calls) < runner.node.concurrency and not runner.full_links:
             if turns.clock() > until or turns.charged_s >= TURN_S:
                 runner.wake()
@@ -704,8 +844,8 @@ class Calling:
             taken = runner.next_chunk(1)
             if taken is None:
                 return
-            chunk = taken[1]
-            self._calls.append((chunk, self._start(chunk)))
+            link, chunk = taken
+            self._calls.append((link, chunk, self._start(chunk)))
 
     def _start(self, chunk: Chunk) -> asyncio.Task[Any]:
         runner = self._runner
@@ -714,33 +854,17 @@ class Calling:
         in_hand.set((chunk, 0))
         try:
             call = _called(runner.node.kind, runner.node.fn, chunk.values[0])
+            call = timed(runner, call, self._note_cost)
             if timeout_s is not None:
                 call = within(runner, call, timeout_s)
-            task = runner.host.start_task(runner.key, self._timed(call), is_call=True)
+            task = runner.host.start_task(runner.key, call, is_call=True)
         finally:
             in_hand.set(None)
         task.add_done_callback(self._came_back)
         return task
 
-    async def _timed(self, call: Coroutine[Any, Any, Any]) -> Any:
-        return await self._time(call)
-
-    @coroutine
-    def _time(self, call: Coroutine[Any, Any, Any]) -> Generator[Any, Any, Any]:
-        """`await call`, and learn how long calls hold up the loop before they wait for something."""
-        runner = self._runner
-        clock = runner.host.turns.clock
-        began = clock()
-        waits = call.__await__()
-        try:
-            wanted = next(waits)
-        except StopIteration as got:
-            return got.value
-        finally:
-            self._cost_s = clock() - began
-            if self._cost_s > SLOW_CALL_S:
-                runner.host.warn_slow(runner.key, self._cost_s, 1)
-        return (yield from _rest_of(waits, wanted))
+    def _note_cost(self, seconds: float) -> None:
+        self._cost_s = seconds
 
     def _came_back(self, _: asyncio.Task[Any]) -> None:
         self._runner.wake()
@@ -748,8 +872,8 @@ class Calling:
     def _settle(self) -> None:
         """Send the outputs of the calls that have come back, as far as all before them have and there is room."""
         runner = self._runner
-        while self._calls and self._calls[0][1].done() and not runner.full_links:
-            chunk, task = self._calls[0]
+        while self._calls and self._calls[0][2].done() and not runner.full_links:
+            _, chunk, task = self._calls[0]
             error = _error_of(task)
             try:
                 if error is None and self._rest is None:
@@ -788,11 +912,39 @@ class Calling:
         return False
 
     def _call_again(self) -> None:
-        chunk, _ = self._calls[0]
-        self._calls[0] = (chunk, self._start(chunk))
+        link, chunk, _ = self._calls[0]
+        self._calls[0] = (link, chunk, self._start(chunk))
 
     def _skip(self) -> None:
         self._calls.popleft()
+
+    @property
+    def is_between(self) -> bool:
+        """Whether nothing is half made."""
+        return not self._calls or (self._runner.trouble is not None and all(call[2].done() for call in self._calls))
+
+    @property
+    def is_producing(self) -> bool:
+        """Only sources produce."""
+        return False
+
+    def order(self, action: Callable[[], Awaitable[Any]]) -> asyncio.Future[Any]:
+        """There is no task of the node's own."""
+        raise AssertionError("only a process or a source is given orders")
+
+    async def retire(self) -> None:
+        """There is nothing to close."""
+
+    def give_up(self) -> None:
+        """Cancel the calls under way; what they have in hand goes to the dead letters."""
+        for _, _, task in self._calls:
+            task.cancel()
+
+    def dismiss(self) -> None:
+        """Return what is held, and what has come back behind it, to the links."""
+        for link, chunk, _ in reversed(self._calls):
+            link.put_back(chunk)
+        self._calls.clear()
 
     def forget_oldest(self) -> None:
         """Do without the call that has failed."""

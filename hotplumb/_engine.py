@@ -9,20 +9,24 @@ from __future__ import annotations
 import asyncio
 import gc
 import random
+from collections import deque
 from collections.abc import Callable, Coroutine, Iterable, Iterator
 from contextlib import contextmanager
 from typing import Any, Literal, NoReturn
 
+from hotplumb._changes import Change, Changing
 from hotplumb._drivers import SWALLOW_LEAVE_S, SWALLOW_WARN_S
-from hotplumb._links import WHOLE, Inbox, Link
+from hotplumb._links import WHOLE, Inbox, Link, Marker
 from hotplumb._log import log
 from hotplumb._runner import Numbers, Runner
 from hotplumb._supervision import Policy
 from hotplumb._turns import SLOW_CALL_S, Turns
-from hotplumb.errors import NodeError, UsageError, of_user_code, said_by
+from hotplumb.errors import ChangeTimeout, NodeError, StaleTopology, UnknownKey, UsageError, of_user_code, said_by
 from hotplumb.items import Chunk, Failure, Origin, Root
-from hotplumb.keys import ERRORS, Errors, Key, Output, canonical
+from hotplumb.keys import ERRORS, AllErrors, Errors, Key, Output, canonical, freeze
 from hotplumb.topology import Topology, node_key
+
+MOST_FORMER = 16  # topologies that have reigned before, for telling edits of them
 
 Stage = Literal["new", "opening", "open", "closed"]
 
@@ -46,6 +50,11 @@ class Engine:
         self._told_of_failure = told_of_failure
         self._numbers: dict[Key, Numbers] = {}
         self._live = 0  # runners that have not ended
+        self.changing: Changing | None = None  # the change under way
+        self.settling: list[Changing] = []  # changes that have not settled
+        self._is_changing = False
+        self._next_change: deque[asyncio.Future[None]] = deque()  # of those whose change has to wait for its turn
+        self._former: deque[Topology] = deque(maxlen=MOST_FORMER)
         self._below_errors: frozenset[Key] = frozenset()  # error streams, and what reads them, however far down
         self._live_above = 0  # runners that have not ended and may still feed an error stream
         self._attempts: dict[tuple[Key, int], int] = {}  # {(source, number) injected again: its latest attempt}
@@ -120,6 +129,13 @@ class Engine:
             elif runner.trouble is not None and runner.trouble.state == "holding":
                 runner.pass_over("drained")
 
+    def runner(self, key: object) -> Runner:
+        """The runner of an active node."""
+        frozen = freeze(key)
+        if frozen not in self.runners:
+            raise UnknownKey(frozen, "is no active node of this plumbing")
+        return self.runners[frozen]
+
     def raise_failure(self) -> None:
         """Raise what has stopped the graph, if anything has."""
         if self.failure is not None:
@@ -146,8 +162,22 @@ class Engine:
     async def _open(self) -> None:
         with _collection_off():
             self._build()
-            begun = [awaited for runner in self.runners.values() if (awaited := self._opened(runner))]
-        await self._all_begun(begun)
+        errors = await self.open_runners(self.runners.values())
+        if errors:
+            _raise_not_begun(errors)
+
+    async def open_runners(self, runners: Iterable[Runner]) -> list[tuple[Runner, BaseException]]:
+        """Make and begin what runs in `runners`; gives those that failed, at the first moment that any had."""
+        begun: dict[asyncio.Future[Any], Runner] = {}
+        with _collection_off():
+            for runner in runners:
+                try:
+                    awaited = self._opened(runner)
+                except Exception as exc:
+                    return [(runner, exc)]
+                if awaited is not None:
+                    begun[awaited] = runner
+        return await self._all_begun(begun)
 
     def _build(self) -> None:
         """Make a runner for each node and a link for each key it reads."""
@@ -170,24 +200,19 @@ class Engine:
         streams = [key for key, runner in self.runners.items() if runner.node.kind == "errors"]
         return frozenset(streams).union(*(self.topology.downstream(key) for key in streams))
 
-    def _opened(self, runner: Runner) -> tuple[Runner, asyncio.Future[Any]] | None:
+    def _opened(self, runner: Runner) -> asyncio.Future[Any] | None:
         began = self.turns.clock()
         try:
             awaited = runner.open()
-        except Exception as exc:
-            raise _not_begun(runner, exc) from exc
         finally:
             seconds = self.turns.clock() - began
             if seconds > SLOW_CALL_S:
                 self.warn_slow(runner.key, seconds, 0)
-        if awaited is None:
-            return None
         if isinstance(awaited, Coroutine):
-            return runner, self.start_task(runner.key, awaited, is_call=True)
-        return runner, asyncio.ensure_future(awaited)
+            return self.start_task(runner.key, awaited, is_call=True)
+        return None if awaited is None else asyncio.ensure_future(awaited)
 
-    async def _all_begun(self, begun: list[tuple[Runner, asyncio.Future[Any]]]) -> None:
-        left = {future: runner for runner, future in begun}
+    async def _all_begun(self, left: dict[asyncio.Future[Any], Runner]) -> list[tuple[Runner, BaseException]]:
         while left and not self._stop_asked.done():
             done, _ = await asyncio.wait([*left, self._stop_asked], return_when=asyncio.FIRST_COMPLETED)
             errors = [
@@ -198,7 +223,8 @@ class Engine:
             for future in done:
                 left.pop(future, None)
             if errors:
-                _raise_not_begun(errors)
+                return errors
+        return []
 
     async def _close(self) -> None:
         """Cancel what still runs, close what is still open."""
@@ -208,7 +234,7 @@ class Engine:
             await self._close_unstarted()
         finally:
             for runner in self.runners.values():
-                self._close_runner(runner)
+                self.close_runner(runner)
             self._release_waiters()
 
     async def _cancel_tasks(self) -> None:
@@ -254,7 +280,8 @@ class Engine:
             self._swallowed.add(key)
             log().warning("user code goes on in spite of its cancellation", key=canonical(key))
 
-    def _close_runner(self, runner: Runner) -> None:
+    def close_runner(self, runner: Runner) -> None:
+        """Close what a runner holds, so far as that takes no await."""
         try:
             runner.forget_wakes()
             runner.cancel_retry()
@@ -268,6 +295,146 @@ class Engine:
         for waiter in self._waiters:
             if not waiter.done():
                 waiter.set_exception(self.failure or UsageError("the plumbing has stopped"))
+
+    # -- changes
+
+    async def apply(self, edit: Callable[[Topology], Topology], timeout_s: float | None) -> Change:
+        """Have the topology that reigns when the turn has come become what `edit` makes of it."""
+        await self._wait_turn()
+        try:
+            self.raise_failure()
+            changing = Changing(self, edit(self.topology))
+            if not changing.change.touched:
+                self._reign_unchanged(changing)
+                return changing.change
+            async with asyncio.timeout(timeout_s):
+                await changing.open()
+        except BaseException:
+            self.change_over()
+            raise
+        self.changing = changing
+        changing.begin()
+        await self._come_through(changing, timeout_s)
+        return changing.change
+
+    async def _wait_turn(self) -> None:
+        while self._is_changing:
+            waiter = self.loop.create_future()
+            self._next_change.append(waiter)
+            await self.wait(waiter)
+        self._is_changing = True
+
+    def change_over(self) -> None:
+        """The next change may begin."""
+        self._is_changing, self.changing = False, None
+        while self._next_change:
+            waiter = self._next_change.popleft()
+            if not waiter.done():
+                waiter.set_result(None)
+                return
+
+    async def _come_through(self, changing: Changing, timeout_s: float | None) -> None:
+        try:
+            async with asyncio.timeout(timeout_s):
+                await self.wait(changing.done)
+        except TimeoutError:
+            waiting_for = changing.waiting_for()
+            is_withdrawn = not changing.has_switched
+            if is_withdrawn:
+                changing.withdraw()
+            raise ChangeTimeout(changing.change, waiting_for, is_withdrawn) from None
+
+    def guarded(self, act: Callable[[Any], None], done: Any) -> None:
+        """Act on something that is done; what is raised then is a bug of ours, but no reason to hang."""
+        try:
+            act(done)
+        except Exception as exc:
+            self._crashed(exc)
+
+    def check_base(self, new: Topology) -> None:
+        """Refuse an edit of a topology that reigned before."""
+        if not new.is_edit_of(self.topology) and any(new.is_edit_of(former) for former in self._former):
+            raise StaleTopology
+
+    def _reign_unchanged(self, changing: Changing) -> None:
+        self._former.append(self.topology)
+        self.topology = changing.new.with_epochs(self.topology, (), self.epoch)
+        changing.change.epoch = self.epoch
+        changing.change.topology = self.topology
+        self.change_over()
+
+    def reign(self, new: Topology, change: Change) -> Topology:
+        """`new` reigns, from the epoch of `change` on."""
+        self._former.append(self.topology)
+        self.topology = new.with_epochs(self.topology, change.touched, change.epoch)
+        self.epoch = change.epoch
+        if self._below_errors or any(isinstance(key, Errors | AllErrors) for key in change.added):
+            self._count_above()
+        self.change_over()
+        return self.topology
+
+    def _count_above(self) -> None:
+        self._below_errors = self._find_below_errors()
+        above = [runner for key, runner in self.runners.items() if key not in self._below_errors]
+        self._live_above = sum(not runner.is_over for runner in above)
+        if not self._live_above:
+            self._end_error_streams()
+
+    def add_runner(self, runner: Runner) -> None:
+        """A node has been added."""
+        self.runners[runner.key] = runner
+        self._live += 1
+        self._live_above += 1
+
+    def replace_runner(self, old: Runner, new: Runner) -> None:
+        """Another stands in the place of a node."""
+        self.runners[new.key] = new
+        if old.is_over and not new.is_over:
+            self.began_anew(new)
+
+    def remove_runner(self, runner: Runner) -> None:
+        """A node has been removed."""
+        del self.runners[runner.key]
+        if not runner.is_over:
+            runner.is_over = True
+            self.ended(runner)
+        for tap in runner.taps or ():
+            tap.close()
+        for changing in list(self.settling):
+            changing.settling.gone(runner.key)
+            changing.look_whether_settled()
+
+    def marked(self, runner: Runner, link: Link, marker: Marker) -> None:
+        """A marker of a change has come in on `link`."""
+        changing: Changing = marker.change
+        if marker.what == "settle":
+            self._settled_on(changing, runner, link)
+            return
+        link.is_marked = True
+        assert runner.alignment is not None
+        runner.alignment.deliver(link)
+        self._look_whether_aligned(runner)
+        if runner.waiting and link.entries and link not in runner.waiting:
+            runner.waiting.append(link)
+
+    def _settled_on(self, changing: Changing, runner: Runner, link: Link) -> None:
+        if changing.settling.came(runner.key, link):
+            for output in runner.outputs:
+                output.mark(Marker("settle", changing))
+            changing.look_whether_settled()
+
+    def link_gone(self, runner: Runner, link: Link) -> None:
+        """No marker will come in on `link`."""
+        for changing in list(self.settling):
+            self._settled_on(changing, runner, link)
+        if runner.alignment is not None:
+            runner.alignment.close(link)
+            self._look_whether_aligned(runner)
+
+    def _look_whether_aligned(self, runner: Runner) -> None:
+        if runner.alignment is not None and runner.alignment.is_complete and self.changing is not None:
+            runner.switching = self.changing
+            runner.wake()
 
     # -- what runners ask of it
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
-from typing import Final, Protocol
+from typing import Any, Final, Protocol
 
 import attrs
 
@@ -19,11 +19,12 @@ from hotplumb.keys import Key
 from hotplumb.nodes import Overflow
 
 
-@attrs.frozen
+@attrs.frozen(eq=False)
 class Marker:
     """A boundary among the items of a link."""
 
     what: str
+    change: Any = None  # the change whose boundary it is
 
 
 END: Final = Marker("end")
@@ -62,6 +63,7 @@ class Link:
         "is_closed",
         "is_ended",
         "is_full",
+        "is_marked",
         "keeps_front",
         "name",
         "queued",
@@ -89,6 +91,7 @@ class Link:
         self.entries: deque[Chunk | Marker] = deque()
         self.queued = 0  # items, not chunks
         self.is_full = False
+        self.is_marked = False  # has delivered the marker of a change that its reader has still to switch in
         self.keeps_front = False  # the item in front has failed, and is not to be forgotten
         self.is_ended = False  # the reader has taken END, and nothing since
         self.is_closed = False  # the reader wants no more
@@ -159,6 +162,7 @@ class Link:
         entry = self.entries[0]
         if type(entry) is not Chunk:
             return self.entries.popleft()
+        self.keeps_front = False
         values = entry.values
         if len(values) <= most:
             self.entries.popleft()
@@ -173,12 +177,16 @@ class Link:
     def put_back(self, chunk: Chunk) -> None:
         """Put what was taken, or the rest of it, back in front."""
         self.entries.appendleft(chunk)
-        self.count_in(len(chunk))
+        self._add(len(chunk))
         if len(self.entries) == 1:
             self.reader.offer(self)
 
     def count_in(self, items: int) -> None:
         """Count items that were taken and may yet come back, so that the writer does not take their room."""
+        if self.when_full == "wait":
+            self._add(items)
+
+    def _add(self, items: int) -> None:
         self.queued += items
         if self.queued >= self.capacity and not self.is_full and self.when_full == "wait":
             self.is_full = True
@@ -186,11 +194,37 @@ class Link:
 
     def count_out(self, items: int) -> None:
         """They will not come back."""
-        if self.is_closed:
+        if self.is_closed or self.when_full != "wait":
             return
         self.queued -= items
         if self.is_full and self.queued < self.capacity:
             self._has_room()
+
+    def resize(self, capacity: int, when_full: Overflow) -> None:
+        """Hold more or fewer items from now on."""
+        self.capacity = capacity
+        self.when_full = when_full
+        if self.is_full and (self.queued < capacity or when_full != "wait"):
+            self._has_room()
+        else:
+            self.count_in(0)
+
+    def attach_writer(self, writer: Writer) -> None:
+        """Have another writer; what the old one waited for, the new one waits for."""
+        if self.is_full:
+            self.writer.full_links -= 1
+            writer.full_links += 1
+        self.writer = writer
+
+    def detach_writer(self) -> None:
+        """Nobody writes any more, and waits for room."""
+        self.attach_writer(Parked())
+
+    def attach_reader(self, reader: Reader) -> None:
+        """Have another reader, who is offered what is there."""
+        self.reader = reader
+        if self.entries:
+            reader.offer(self)
 
     def close(self) -> int:
         """Forget what is in it and take nothing more; gives the number of items forgotten."""
@@ -212,6 +246,19 @@ class Link:
 def only(chunk: Chunk, start: int, stop: int) -> Chunk:
     """The values from `start` to `stop` of a chunk, as a chunk."""
     return Chunk(chunk.values[start:stop], chunk.record, chunk.start + start)
+
+
+class Parked:
+    """The end of a link that nobody has taken up yet."""
+
+    full_links = 0
+    dropped = 0
+
+    def wake(self) -> None:
+        """Nobody writes yet."""
+
+    def offer(self, link: Link) -> None:
+        """Nobody reads yet."""
 
 
 class Inbox:

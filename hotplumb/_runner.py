@@ -15,14 +15,15 @@ from __future__ import annotations
 
 import asyncio
 import inspect
-from collections.abc import Awaitable, Callable, Coroutine, Iterable, Iterator
+from collections.abc import Awaitable, Callable, Collection, Coroutine, Iterable, Iterator
 from functools import partial
 from typing import Any, Literal, Protocol
 
+from hotplumb._alignment import Alignment
 from hotplumb._context import NodeContext
 from hotplumb._drivers import Calling, OwnTask
-from hotplumb._links import END, WHOLE, Link, only
-from hotplumb._supervision import Again, Hold, PassOver, Policy, Stop, decide
+from hotplumb._links import END, WHOLE, Link, Marker, only
+from hotplumb._supervision import Again, Hold, PassOver, Policy, Stop, Verdict, decide
 from hotplumb._turns import SLICE_S, SLOW_CALL_S, Turns
 from hotplumb._work import (
     Calls,
@@ -93,6 +94,12 @@ class Host(Protocol):
     def is_below_errors(self, key: Key) -> bool:
         """Whether a node derives from an error stream."""
 
+    def marked(self, runner: Runner, link: Link, marker: Marker) -> None:
+        """A marker of a change has come in on `link`."""
+
+    def link_gone(self, runner: Runner, link: Link) -> None:
+        """No marker will come in on `link`."""
+
     def dead_letter(self, runner: Runner, failure: Failure) -> None:
         """Something of `runner` goes no further."""
 
@@ -148,6 +155,13 @@ def error_of(key: Key, trouble: Trouble) -> NodeError:
     return error
 
 
+class Switcher(Protocol):
+    """A change that nodes switch in."""
+
+    def switch(self, runner: Runner) -> None:
+        """`runner` is between two items."""
+
+
 class Driver(Protocol):
     """What makes a runner's steps where the turn alone cannot."""
 
@@ -158,8 +172,28 @@ class Driver(Protocol):
     def is_busy(self) -> bool:
         """Whether user code is under way."""
 
+    @property
+    def is_between(self) -> bool:
+        """Whether nothing is half made."""
+
     def step(self, now: float) -> float:
         """It is this node's turn: begin a slice."""
+
+    @property
+    def is_producing(self) -> bool:
+        """Whether a source has more to give."""
+
+    def dismiss(self) -> None:
+        """Let the task end, for the node has no use for it any more; what it holds goes back to the links."""
+
+    async def retire(self) -> None:
+        """Close what it runs, and let the task end; to be ordered."""
+
+    def give_up(self) -> None:
+        """Cancel what is under way; what it has in hand goes to the dead letters."""
+
+    def order(self, action: Callable[[], Awaitable[Any]]) -> asyncio.Future[Any]:
+        """Have something done in the task of the node's own, between two items."""
 
     def interrupt(self) -> None:
         """Stop waiting for the source's next value."""
@@ -179,6 +213,8 @@ class Runner:
         "dropped",
         "epoch",
         "act",
+        "after_end",
+        "alignment",
         "attempts",
         "failed",
         "filling",
@@ -193,10 +229,12 @@ class Runner:
         "is_ending",
         "is_finished",
         "is_fresh",
+        "is_given_up",
         "is_over",
         "is_paused",
         "is_ready",
         "is_single",
+        "is_switching",
         "key",
         "left",
         "link_in_hand",
@@ -212,6 +250,7 @@ class Runner:
         "sent",
         "slice",
         "state",
+        "switching",
         "taps",
         "trouble",
         "waiting",
@@ -242,6 +281,11 @@ class Runner:
         self.is_finished = False  # its incoming links are closed
         self.is_ending = False  # in `end` or what it gave
         self.is_over = False
+        self.alignment: Alignment[Link] | None = None  # inside the region of a change, until it has switched
+        self.switching: Switcher | None = None  # the change it is to switch in, as soon as it is between two items
+        self.is_switching = False  # hands its state over
+        self.is_given_up = False  # what it has in hand is to go to the dead letters, whatever its policy
+        self.after_end: Callable[[], None] | None = None  # what follows `end` in place of the end of the node
         self.trouble: Trouble | None = None  # what it has failed on, until that is decided
         self.attempts = 0  # that have failed, of what it works on now
         self.front: Link | None = None  # where the value to try again waits: to be taken next, alone
@@ -308,7 +352,7 @@ class Runner:
     def offer(self, link: Link) -> None:
         """`link` was empty and holds something now."""
         self.waiting.append(link)
-        if self.is_over:
+        if self.is_over and type(link.entries[0]) is Chunk:
             self._begin_again()
         if not self.is_ready:
             self.host.turns.add(self)
@@ -332,6 +376,7 @@ class Runner:
             (self.waiting and self._next_place() is not None)
             or self.pull is not None
             or self.act is not None
+            or self.switching is not None
             or (self.wakes and self.wakes[0] <= self.host.loop.time())
             or not (self.open_inputs or self.waiting)
         )
@@ -351,10 +396,32 @@ class Runner:
                     self.open_inputs += 1
                 self.link_in_hand = link
                 return link, entry
-            if not link.is_ended:
-                link.is_ended = True
-                self.open_inputs -= 1
+            assert isinstance(entry, Marker)
+            self._pass_marker(link, entry)
+            if self.switching is not None:
+                return None
         return None
+
+    def _pass_marker(self, link: Link, marker: Marker) -> None:
+        """Take note of a marker that has come in."""
+        if marker is not END:
+            self.host.marked(self, link, marker)
+        elif not link.is_ended:
+            link.is_ended = True
+            self.open_inputs -= 1
+
+    def _read_markers(self) -> None:
+        """An ended node reads no values, but markers; a value has it begin again."""
+        for link in list(self.waiting):
+            while link.entries and type(link.entries[0]) is not Chunk and not link.is_marked:
+                entry = link.take(1)
+                assert isinstance(entry, Marker)
+                self._pass_marker(link, entry)
+            if not link.entries:
+                self.waiting.remove(link)
+            elif not link.is_marked and self.is_over:
+                self._begin_again()
+                self.wake()
 
     def _next_place(self) -> int | None:
         """Which of the waiting links to take from: the first that the process wants to read."""
@@ -364,13 +431,17 @@ class Runner:
             front, self.front = self.front, None
             return self.waiting.index(front)
         wanted = None if self.context is None else self.context.wanted
-        if wanted is None:
+        alignment = self.alignment
+        if wanted is None and alignment is None:
             return 0
-        for place, link in enumerate(self.waiting):
-            if link.source in wanted or link is self.inbox or link.entries[0] is END:
+        readable = [(place, link) for place, link in enumerate(self.waiting) if not link.is_marked]
+        for place, link in readable:
+            if wanted is None or link.source in wanted or link is self.inbox or type(link.entries[0]) is not Chunk:
                 return place
-        if all(link.is_ended for link in self.inputs if link.source in wanted):
-            return 0
+            if alignment is not None and alignment.awaits(link):  # whatever `reads` says
+                return place
+        if wanted is not None and all(link.is_ended for link in self.inputs if link.source in wanted):
+            return readable[0][0] if readable else None
         return None
 
     def put_back(self, link: Link, rest: Chunk) -> None:
@@ -500,7 +571,7 @@ class Runner:
         self.process = process = self.node.fn()
         if not callable(getattr(process, "process", None)):
             raise UsageError(f"process({self.node.fn!r}) made {process!r}, which has no method `process(value)`")
-        self.context = NodeContext(self)
+        self.renew_context()
         if self.node.timeout_s is not None and not is_async(process.process):
             raise UsageError(f"within({self.node.timeout_s}): {process.process!r} is plain, so it cannot be given up")
         if any(is_async(getattr(process, name, None)) for name in ("begin", "process", "end", "close", "wake")):
@@ -511,6 +582,11 @@ class Runner:
         self.is_single = may_start_tasks(process.process)
         self._call("begin", self.context)
         return None
+
+    def renew_context(self) -> None:
+        """Have a context that nobody has set anything on."""
+        self.forget_wakes()
+        self.context = NodeContext(self)
 
     def _open_source(self) -> Awaitable[None] | None:
         made = self.produce()
@@ -542,6 +618,13 @@ class Runner:
         """Do a slice of work that began at `now`; give the time at its end."""
         if self.wants_finish and not self.is_finished:
             self._close_inputs()
+        if self.is_switching:
+            return now
+        if self.switching is not None and self.is_between:
+            self.switching.switch(self)
+            return now
+        if self.is_over and self.waiting and not self.is_paused:
+            self._read_markers()
         if self.full_links or self.is_paused or self.is_over or self.trouble is not None:
             return now
         if self.act is not None:
@@ -562,6 +645,17 @@ class Runner:
             self.host.turns.add(self)
         return end
 
+    @property
+    def is_between(self) -> bool:
+        """Whether it stands between two items, with nothing half made."""
+        if self.is_over:
+            return True
+        if self.is_ending:
+            return False
+        if self.driver is not None:
+            return self.driver.is_between
+        return self.pulled is None and (self.pull is None or self.node.is_source)
+
     def _slice(self) -> int:
         """Do what is next; gives how many values were worked on or made."""
         if self.pull is not None and not (self.waiting and self.node.is_source):
@@ -572,7 +666,7 @@ class Runner:
         taken = self.next_chunk(self.slice)
         if taken is not None:
             return self._work_on(*taken)
-        if not self.open_inputs and not self.waiting:
+        if not self.open_inputs and not self.waiting and self.switching is None:
             self.end()
         return 0
 
@@ -604,7 +698,7 @@ class Runner:
         """Send what a slice gave; return to the link what it left."""
         done = upto = work.done
         if work.rest is not None:
-            self.pull, self.pulled, work.rest = work.rest, only(chunk, done, done + 1), None
+            self.pull, self.pulled, work.rest = (work.rest, only(chunk, done, done + 1), None)
             self.left = self.filling.in_call(self.pulled.start) if self.filling is not None else 0
             upto += 1
         self.send_outcome(chunk, work.outcome())
@@ -738,13 +832,16 @@ class Runner:
         self.attempts += 1
         host = self.host
         policy = self.node.on_error or host.on_error
-        verdict = decide(
+        verdict: Verdict = decide(
             policy, self.attempts, chance=host.chance(), has_left=left > 0 or is_last, is_draining=host.is_draining
         )
         self.trouble = trouble = Trouble(call, item, cause, host.loop.time())
         if link is not None:
             link.keeps_front = True
         trouble.link, trouble.again, trouble.skip = link, again, skip
+        if self.is_given_up:
+            self.is_given_up = False
+            verdict = PassOver("given up")
         match verdict:
             case Stop() if host.is_below_errors(self.key):  # what fails there is only logged, so that nothing loops
                 self.pass_over("below an error stream")
@@ -784,8 +881,6 @@ class Runner:
         assert trouble is not None
         if trouble.timer is not None:
             trouble.timer.cancel()
-        if trouble.link is not None:
-            trouble.link.keeps_front = False
         return trouble
 
     # -- ending
@@ -805,6 +900,10 @@ class Runner:
             self.context.cancel_wakes()
 
     def _over(self) -> None:
+        if self.after_end is not None:
+            then, self.after_end, self.is_ending = self.after_end, None, False
+            then()
+            return
         try:
             self.close()
         except (Exception, asyncio.CancelledError) as exc:
@@ -812,14 +911,74 @@ class Runner:
             return
         self.pass_end()
 
+    # -- changing places
+
+    def take_over(self, old: Runner) -> None:
+        """Stand where another runner has stood: its links, what waits in them, its counts."""
+        self.inputs, self.outputs, self.inbox = old.inputs, old.outputs, old.inbox
+        self.waiting, self.taps, self.numbers = old.waiting, old.taps, old.numbers
+        self.is_paused, self.is_finished = old.is_paused, False
+        self.received, self.sent, self.failed = old.received, old.sent, old.failed
+        self.dropped, self.busy_s = old.dropped, old.busy_s
+        self.full_links += old.full_links
+        for link in self.outputs:
+            link.writer = self
+        for link in (*self.inputs, *([self.inbox] if self.inbox is not None else ())):
+            link.reader = self
+        self._fit_outputs()
+        old.inputs, old.outputs, old.inbox, old.waiting, old.taps = ([], [], None, [], None)
+
+    def rewire(self, lost: Collection[Link], outputs: Collection[Link], inputs: Collection[Link]) -> None:
+        """Take up new links in place of `lost` ones, and read all there are."""
+        for link in lost:
+            if link in self.outputs:
+                self.outputs.remove(link)
+                link.detach_writer()
+            elif link in self.inputs:
+                self.inputs.remove(link)
+                if link in self.waiting:
+                    self.waiting.remove(link)
+        for link in outputs:
+            self.outputs.append(link)
+            link.attach_writer(self)
+            if self.is_over:
+                link.mark(END)
+        self._fit_outputs()
+        for link in inputs:
+            self.inputs.append(link)
+            link.attach_reader(self)
+        for link in self.inputs:
+            link.is_marked = False
+            link.resize(self.node.capacity, self.node.when_full)
+        self.alignment = None
+        ended = sum(link.is_ended or link.is_closed for link in self.inputs)
+        self.open_inputs = self._is_producing() + len(self.inputs) - ended
+        self.wake()
+
+    def _is_producing(self) -> bool:
+        if not self.node.is_source:
+            return False
+        return (
+            self.pull is not None
+            or (self.driver is not None and self.driver.is_producing)
+            or self.node.kind == "errors"
+        )
+
+    def flush(self, then: Callable[[], None]) -> None:
+        """Send what `end` gives, and go on with `then`."""
+        self.is_ending, self.after_end = True, then
+        self.forget_wakes()
+        self._pull_from("end")
+
     def pass_end(self) -> None:
         """Tell the readers, and the plumbing."""
         self.is_ending, self.is_over = False, True
         for link in self.outputs:
             link.mark(END)
         self.host.ended(self)
-        if self.waiting:
+        if any(type(link.entries[0]) is Chunk and not link.is_marked for link in self.waiting):
             self._begin_again()
+        if self.waiting or self.switching is not None:
             self.wake()
 
     def cancel_retry(self) -> None:
@@ -870,6 +1029,7 @@ class Runner:
             return
         if self.trouble is not None and self.trouble.state != "failed":
             self.pass_over("drained")
+        self.act = None  # it was to start again
         if self.driver is not None:
             self.driver.interrupt()
         elif self.open_inputs:
@@ -887,6 +1047,8 @@ class Runner:
         """Do without outputs that nobody wants, perhaps without end."""
         self.received += self.pulled is not None
         self.pull = self.pulled = None
+        if self.filling is not None:
+            self.filling.marks = {}
         try:
             _close_iterator(rest)
         except (Exception, asyncio.CancelledError) as exc:
@@ -907,6 +1069,7 @@ class Runner:
         self.open_inputs = 0
         for link in self.inputs:
             self.dropped += link.close()
+            self.host.link_gone(self, link)
             writer = link.writer
             assert isinstance(writer, Runner)
             writer.reader_gone(link)

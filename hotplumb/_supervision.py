@@ -61,7 +61,7 @@ class Again:
 class PassOver:
     """Send it to the dead letters, for a reason."""
 
-    reason: Literal["discarded", "drained", "partly sent"]
+    reason: Literal["discarded", "drained", "partly sent", "given up"]
 
 
 Verdict: TypeAlias = Stop | PassOver | Hold | Again

@@ -15,6 +15,7 @@ from collections.abc import Callable
 from contextvars import Context, copy_context
 from typing import Protocol
 
+REST_ROUNDS = 2  # of the loop, after a used-up turn: a timer's task takes two to come to its step
 TURN_S = 0.001  # what the embedding loop's other callbacks may be made to wait
 SLOW_CALL_S = 0.05  # user code that holds up the loop for longer is worth a warning
 SLICE_S = 0.00025  # several nodes get their turn within one millisecond
@@ -43,6 +44,7 @@ class Turns:
         self._draw: Callable[[int], int] | None = getattr(loop, "draw", None)
         self._line: deque[Ready] = deque()
         self._is_scheduled = False
+        self._rounds = 0
         self._is_running = False
         self._until: float | None = None  # when this turn of the loop is used up; None: not begun
 
@@ -50,8 +52,8 @@ class Turns:
         """Let `node` step when it comes to the front; it is not in the line yet."""
         node.is_ready = True
         self._line.append(node)
-        if not self._is_scheduled:
-            self._schedule()
+        if not (self._is_scheduled or self._is_running):
+            self._schedule(0)
 
     def close(self) -> None:
         """No node steps any more."""
@@ -64,11 +66,16 @@ class Turns:
         if self._line and not self._is_running:
             self.context.run(self._run)
 
-    def _schedule(self) -> None:
+    def _schedule(self, rounds: int) -> None:
+        """Have a turn after so many rounds of the loop."""
         self._is_scheduled = True
+        self._rounds = rounds
         self._loop.call_soon(self._turn, context=self.context)
 
     def _turn(self) -> None:
+        if self._rounds:
+            self._schedule(self._rounds - 1)
+            return
         self._is_scheduled = False
         self._until = None
         self._carried_s, self.charged_s = self.charged_s, 0.0
@@ -80,8 +87,6 @@ class Turns:
         now = clock()
         if self._until is None:
             self._until = now + TURN_S - self._carried_s
-        if not self._is_scheduled:
-            self._schedule()  # to go on, or only to see that a new turn of the loop has begun
         until = self._until
         self._is_running = True
         try:
@@ -96,6 +101,8 @@ class Turns:
             self._crashed(exc)
         finally:
             self._is_running = False
+            if not self._is_scheduled:  # to go on, or only to see that a new round of the loop has begun
+                self._schedule(REST_ROUNDS if now >= until else 0)
 
     def _drawn(self) -> Ready:
         """Any node of the line, as the seeded loop draws."""

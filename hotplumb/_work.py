@@ -30,6 +30,7 @@ class Outcome(NamedTuple):
 
 
 NOTHING = Outcome([])
+_NO_ANSWERS: list[Any] = []
 
 
 class Work(Protocol):
@@ -62,7 +63,7 @@ class Calls:
     def __init__(self, kind: str, fn: Callable[[Any], Any]) -> None:
         self._kind = kind
         self._fn = fn
-        self._answers: list[Any] = []
+        self._answers = _NO_ANSWERS
         self._chunk: Chunk | None = None
         self.rest: Iterator[Any] | None = None
         self.is_interrupted = False
@@ -114,6 +115,7 @@ class Calls:
 
     def outcome(self) -> Outcome:
         answers, chunk = self._answers, self._chunk
+        self._answers, self._chunk = _NO_ANSWERS, None  # so that the last slice is not kept alive
         assert chunk is not None
         if self._kind == "map":
             return Outcome(answers)

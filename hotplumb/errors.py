@@ -3,13 +3,18 @@
 HotplumbError
 ├── UsageError               the caller: nothing has started, or nothing has changed
 │   ├── UnfreezableKey       a key holds what cannot be frozen  (also a TypeError)
-│   └── TopologyError        an edit that makes no topology
-│       ├── UnmetDependency  a node reads a key that nothing builds
-│       ├── CycleError       nodes that read each other
-│       ├── FactoryError     the factory raised, or gave what is no node
-│       ├── DuplicateKey     `add` of a key that is there already
-│       ├── UnknownKey       no such node  (also a KeyError)
-│       └── OpenEnd          a node that reads nothing and is no source
+│   ├── TopologyError        an edit that makes no topology
+│   │   ├── UnmetDependency  a node reads a key that nothing builds
+│   │   ├── CycleError       nodes that read each other
+│   │   ├── FactoryError     the factory raised, or gave what is no node
+│   │   ├── DuplicateKey     `add` of a key that is there already
+│   │   ├── UnknownKey       no such node  (also a KeyError)
+│   │   └── OpenEnd          a node that reads nothing and is no source
+│   └── StaleTopology        an edit of a topology that reigns no longer
+├── ChangeError              a change of a running graph
+│   ├── ChangeRejected       it could not be opened: the graph has not noticed
+│   ├── ChangeTimeout        it has not come through in time
+│   └── HandoverError        a node holds between its old and its new process
 └── NodeError                user code: what it raised is the cause
 """
 
@@ -103,6 +108,58 @@ class OpenEnd(TopologyError):
         how = f"hp.{kind}(key)" if kind in ("merge", "collect") else f"hp.{kind}(..., key)"
         super().__init__(f"{_text(key)} is a {kind} that reads nothing: give it the keys it reads, {how}")
         self.key = key
+
+
+class StaleTopology(UsageError):
+    """The topology was edited from one that reigns no longer: edit `plumbing.topology` again."""
+
+    def __init__(self) -> None:
+        super().__init__(
+            "this topology was edited from one that reigns no longer, so applying it would undo what came between: "
+            "edit plumbing.topology again, or use plumbing.replace(key, node) and its like, which edit what reigns"
+        )
+
+
+class ChangeError(HotplumbError):
+    """Base of what goes wrong with a change of a running graph."""
+
+
+class ChangeRejected(ChangeError):
+    """The new node `key` could not be opened; what it raised is the cause.  The graph has not noticed."""
+
+    def __init__(self, key: object, cause: BaseException) -> None:
+        super().__init__(f"the change is rejected, nothing has changed: {_text(key)} could not start: {said_by(cause)}")
+        self.key = key
+
+
+class ChangeTimeout(ChangeError):
+    """A change has not come through in time.
+
+    `waiting_for` is `{key: why}` of the nodes that hold it up.  `withdrawn` says whether it was taken back whole, as no
+    node had switched yet; else it stays under way.
+    """
+
+    def __init__(self, change: Any, waiting_for: dict[Any, str], withdrawn: bool) -> None:
+        named = ", ".join(f"{_text(key)} {why}" for key, why in waiting_for.items())
+        then = (
+            "it is withdrawn" if withdrawn else "it stays under way: change.force(key) gives up what a node has in hand"
+        )
+        super().__init__(f"the change to epoch {change.epoch} is waiting for: {named}; {then}")
+        self.change = change
+        self.waiting_for = waiting_for
+        self.withdrawn = withdrawn
+
+
+class HandoverError(ChangeError):
+    """A node could not hand its state over, and holds between its old and its new process; the cause says why.
+
+    Nothing is lost: its upstream waits, until `plumbing.retry(key)`.
+    """
+
+    def __init__(self, key: object, change: Any, cause: BaseException) -> None:
+        super().__init__(f"{_text(key)} holds between its old and its new process: {said_by(cause)}")
+        self.key = key
+        self.change = change
 
 
 class NodeError(HotplumbError):

@@ -219,7 +219,7 @@ class Failure:
     """How many attempts there were."""
     reason: str
     """Why it goes no further: "discarded" by policy or by hand; "drained" while it was, or would have been, held;
-    "partly sent: N of its outputs had left"."""
+    "partly sent: N of its outputs had left"; "given up" by `change.force`."""
 
 
 class Hand(Protocol):

@@ -42,6 +42,8 @@ Kind = Literal[
     "errors",  # an error stream, which topologies make by themselves
 ]
 
+State = Literal["carry", "fresh", "flush"] | Callable[[Any], Any]
+
 Overflow = Literal["wait", "drop_oldest", "drop_newest", "latest"]
 
 CAPACITY_ITEMS = 1024  # four full chunks: enough that writer and reader need not wait for each other by turns
@@ -90,6 +92,8 @@ class Process(Protocol):
     Beside it an object may have, each plain or async:
 
         begin(context)     called first, before any value; what it raises stops the start
+        snapshot()         its state, when another process takes its place
+        restore(state)     called after begin, with what the one before gave as its snapshot
         end()              all links have ended; may give last outputs
         wake(now)          a time given to context.wake_at() has come
         close()            called once, last, whatever happened
@@ -117,6 +121,8 @@ class Node:
     """How long one call may take."""
     when_full: Overflow = "wait"
     """What a link into this node does when it is full."""
+    state: State = "carry"
+    """What becomes of the state when another process takes its place."""
 
     def named(self, key: object) -> Node:
         """The same node with a name of its own, for where nodes are composed without giving keys."""
@@ -180,6 +186,7 @@ class Node:
             and self.on_error == other.on_error
             and self.timeout_s == other.timeout_s
             and self.when_full == other.when_full
+            and same(self.state, other.state)
             and self.has_same_process(other)
         )
 
@@ -191,11 +198,7 @@ class Node:
         return hash((self.kind, frozenset(self.reads)))
 
 
-def source(
-    produce: Iterable[Any] | AsyncIterable[Any] | Callable[..., Any],
-    *,
-    on_error: Policy | None = None,
-) -> Node:
+def source(produce: Iterable[Any] | AsyncIterable[Any] | Callable[..., Any], *, on_error: Policy | None = None) -> Node:
     """Give the values of `produce`, in order.
 
     Args:
@@ -291,6 +294,7 @@ def stateful(
     *keys: object,
     capacity: int = CAPACITY_ITEMS,
     on_error: Policy | None = None,
+    state: State = "carry",
 ) -> Node:
     """Call `step(state, value)`, which gives the next state and an iterable of outputs (None is none).
 
@@ -299,6 +303,8 @@ def stateful(
         initial: the first state: plain data, never changed in place by `step` (it is shared with every restart).
         keys: what to read.
         capacity: how many items a link into this node holds before its writer waits.
+        state: what becomes of the state when a running node is replaced: `"carry"` hands it on where the new node has
+            an equal `initial`, `"fresh"` begins with `initial`, a function makes the new state from the old one.
 
     >>> import hotplumb as hp
     >>> def total(so_far, n):
@@ -309,7 +315,8 @@ def stateful(
     ...     .add("out", hp.collect("sum")))
     {'out': [1, 3, 6]}
     """
-    return attrs.evolve(_node("stateful", step, keys, 1, capacity, on_error), initial=initial)
+    node = _node("stateful", step, keys, 1, capacity, on_error)
+    return attrs.evolve(node, initial=initial, state=_state("stateful", state))
 
 
 def merge(*keys: object, capacity: int = CAPACITY_ITEMS) -> Node:
@@ -355,8 +362,16 @@ def process(
     *keys: object,
     capacity: int = CAPACITY_ITEMS,
     on_error: Policy | None = None,
+    state: State = "carry",
 ) -> Node:
     """Give what the `Process` from `make()` gives; each start of the node makes a new one.
+
+    Args:
+        make: gives the process.
+        keys: what to read.
+        state: what becomes of the state when a running node is replaced: `"carry"` gives the old one's `snapshot()` to
+            the new one's `restore(state)`, where both have the method; `"fresh"` does not; `"flush"` calls the old
+            one's `end()` and sends what it gives; a function makes what is restored of the snapshot.
 
     >>> import hotplumb as hp
     >>> class Pairs:
@@ -371,7 +386,7 @@ def process(
     ...     .add("out", hp.collect("pairs")))
     {'out': [(None, 'a'), ('a', 'b'), ('b', 'c')]}
     """
-    return _node("process", make, keys, 1, capacity, on_error)
+    return attrs.evolve(_node("process", make, keys, 1, capacity, on_error), state=_state("process", state))
 
 
 def sink(
@@ -397,17 +412,20 @@ def collect(*keys: object, capacity: int = CAPACITY_ITEMS) -> Node:
     return _node("collect", None, keys, 1, capacity)
 
 
+def _state(kind: str, state: State) -> State:
+    if callable(state) or state in ("carry", "fresh", "flush"):
+        return state
+    raise UsageError(
+        f'{kind}(..., state={state!r}): give "carry", "fresh", "flush" or a function from old to new state'
+    )
+
+
 def _policy(kind: str, on_error: Policy | None) -> Policy | None:
     return None if on_error is None else check_policy(f"{kind}(..., on_error=...)", on_error)
 
 
 def _node(
-    kind: Kind,
-    fn: Any,
-    keys: tuple[object, ...],
-    concurrency: int,
-    capacity: int,
-    on_error: Policy | None = None,
+    kind: Kind, fn: Any, keys: tuple[object, ...], concurrency: int, capacity: int, on_error: Policy | None = None
 ) -> Node:
     if fn is None:
         if kind not in ("merge", "collect"):

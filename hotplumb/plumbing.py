@@ -16,16 +16,17 @@ from typing import Any, TypeVar
 
 import attrs
 
+from hotplumb._changes import Change
 from hotplumb._engine import Engine
 from hotplumb._links import Inbox
 from hotplumb._log import log
 from hotplumb._runner import Runner, State
 from hotplumb._supervision import Policy, check_policy, stop
-from hotplumb.errors import HotplumbError, UnknownKey, UsageError
+from hotplumb.errors import HotplumbError, UsageError
 from hotplumb.items import Chunk, Failure, Item, Root
 from hotplumb.keys import Key, canonical, freeze, key_order
-from hotplumb.nodes import CAPACITY_ITEMS
-from hotplumb.topology import Topology
+from hotplumb.nodes import CAPACITY_ITEMS, Node
+from hotplumb.topology import Factory, Topology
 
 V = TypeVar("V")
 
@@ -203,6 +204,7 @@ class Plumbing:
     # -- entering and leaving
 
     async def __aenter__(self) -> Plumbing:
+        self._refuse_start()
         self._has_block = True
         self._owner = asyncio.current_task()
         self._cancelling_before = 0 if self._owner is None else self._owner.cancelling()
@@ -244,11 +246,14 @@ class Plumbing:
         return raised
 
     async def _start(self) -> None:
+        self._refuse_start()
+        await self._engine.start()
+
+    def _refuse_start(self) -> None:
         if self._engine.stage != "new":
             raise UsageError("this Plumbing has been started before: make another of the same topology")
         if not _is_loop_running():
             raise UsageError("a Plumbing runs on asyncio (or uvloop): start it with asyncio.run, not trio.run")
-        await self._engine.start()
 
     async def stop(self) -> None:
         """Drain, then close everything; from any task.
@@ -273,6 +278,7 @@ class Plumbing:
             await self.drain(self._drain_timeout_s)
         finally:
             notice.cancel()
+            await asyncio.wait([notice])
 
     async def _name_under_way(self) -> None:
         seconds = DRAIN_NOTICE_S
@@ -289,6 +295,56 @@ class Plumbing:
         elif self._owner is not None and self._owner not in told and self._owner is not asyncio.current_task():
             self._has_cancelled_owner = True
             self._owner.cancel()
+
+    # -- changing it
+
+    async def apply(self, topology: Topology, timeout_s: float | None = None) -> Change:
+        """Become exactly `topology`, while items stream through.
+
+        No source item, nor anything derived from it, meets both an old and a new version of what the change touches.
+        Nothing is lost or doubled, and every link keeps its order.  Returns when every node concerned has switched, and
+        what was removed has closed.  Changes take turns; one that touches nothing is empty, and keeps the epoch.
+
+        Args:
+            topology: what is to reign.
+            timeout_s: seconds to wait from when its turn has come; by default there is no bound.
+
+        Raises:
+            ChangeRejected: a new node could not start; nothing has changed.
+            ChangeTimeout: it has not come through in time.
+            HandoverError: a node holds between its old and its new process.
+            StaleTopology: `topology` was edited from one that reigns no longer.
+            UsageError: awaited by the task that runs a node's own user code.
+        """
+        if not isinstance(topology, Topology):
+            raise UsageError(f"apply({topology!r}): give a hotplumb.Topology")
+
+        def become(_: Topology) -> Topology:
+            self._engine.check_base(topology)
+            return topology
+
+        return await self._change("apply", become, timeout_s)
+
+    async def add(self, key: object, node: Node) -> Change:
+        """Add a node to what reigns when the turn of this change has come; as `Topology.add` and `apply`."""
+        return await self._change("add", lambda reigns: reigns.add(key, node))
+
+    async def replace(self, key: object, node: Node) -> Change:
+        """Replace a node of what reigns when the turn of this change has come; as `Topology.replace` and `apply`."""
+        return await self._change("replace", lambda reigns: reigns.replace(key, node))
+
+    async def remove(self, key: object) -> Change:
+        """Remove a given node from what reigns when the turn of this change has come; as `Topology.remove`, `apply`."""
+        return await self._change("remove", lambda reigns: reigns.remove(key))
+
+    async def refactor(self, factory: Factory | None) -> Change:
+        """Take another factory when the turn of this change has come; as `Topology.refactor` and `apply`."""
+        return await self._change("refactor", lambda reigns: reigns.refactor(factory))
+
+    async def _change(self, name: str, edit: Callable[[Topology], Topology], timeout_s: float | None = None) -> Change:
+        self._refuse_own_tasks(name)
+        self._refuse_closed()
+        return await self._engine.apply(edit, timeout_s)
 
     # -- what its users do
 
@@ -327,7 +383,8 @@ class Plumbing:
             raise TimeoutError(f"not drained after {timeout_s} s: {self._under_way()}") from None
 
     def _under_way(self, most: int = 5) -> str:
-        found = [runner for runner in self._engine.runners.values() if not runner.is_over]
+        live = [runner for runner in self._engine.runners.values() if not runner.is_over]
+        found = sorted(live, key=lambda runner: (runner.standing == "waiting", key_order(runner.key)))
         named = [f"{canonical(runner.key)} is {runner.standing}" for runner in found[:most]]
         return ", ".join([*named, f"and {len(found) - most} more"] if len(found) > most else named)
 
@@ -440,10 +497,7 @@ class Plumbing:
 
     def _runner(self, key: object) -> Runner:
         self._refuse_closed()
-        frozen = freeze(key)
-        if frozen not in self._engine.runners:
-            raise UnknownKey(frozen, "is no active node of this plumbing")
-        return self._engine.runners[frozen]
+        return self._engine.runner(key)
 
     def _refuse_closed(self) -> None:
         self._engine.raise_failure()

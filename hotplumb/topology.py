@@ -24,7 +24,6 @@ from reprlib import repr as short_repr
 from typing import Any, Literal, NoReturn, TypeAlias, TypeVar
 
 import attrs
-from pyrsistent import PMap, pmap
 
 from hotplumb.errors import (
     CycleError,
@@ -42,6 +41,7 @@ from hotplumb.nodes import Node, merge
 V = TypeVar("V")
 Factory: TypeAlias = Callable[[Any], Node | None]
 _Places: TypeAlias = "dict[Key, _Place] | _Table[_Place]"
+_Given: TypeAlias = "dict[Key, Node] | _Table[Node]"
 _Readers: TypeAlias = "tuple[Key, ...] | dict[Key, None] | _Table[None]"
 
 DEEPEST = 200_000  # nodes that read one another: a factory that has made more than this does not end
@@ -75,7 +75,8 @@ class Edit:
 class _Table(MutableMapping[Key, V]):
     """A dict that costs little to copy: copies share its parts until one of them writes there.
 
-    A persistent map of pyrsistent takes 3 to 9 times as long to look a key up, and walks do that for each node.
+    A persistent map of pyrsistent takes 3 to 9 times as long to look a key up, and walks do that for each node; and it
+    shows all it holds to the garbage collector again after every edit, which takes 30 ms with 100,000 nodes.
     """
 
     __slots__ = ("_own", "_parts", "_size")
@@ -129,9 +130,46 @@ class _Table(MutableMapping[Key, V]):
         return self._size
 
 
+def _changed(items: dict[Key, V] | _Table[V], changes: Mapping[Key, V | None]) -> dict[Key, V] | _Table[V]:
+    """The same items but for `changes`, where None takes one away; in what is cheapest to copy."""
+    if not changes:
+        return items
+    items = items.copy()
+    for key, value in changes.items():
+        if value is not None:
+            items[key] = value
+        else:
+            items.pop(key, None)
+    return _compact(items)
+
+
 def _compact(items: dict[Key, V] | _Table[V]) -> dict[Key, V] | _Table[V]:
-    """The same items in what is cheapest to copy."""
     return _Table(items) if isinstance(items, dict) and len(items) > MOST_IN_DICT else items
+
+
+class Nodes(Mapping[Any, Node]):
+    """A persistent map of nodes: edits make others.  Any form of a key finds its node."""
+
+    __slots__ = ("_items", "_node")
+
+    def __init__(self, items: Mapping[Key, V], node: Callable[[V], Node]) -> None:
+        self._items: Mapping[Key, Any] = items
+        self._node = node
+
+    def __getitem__(self, key: Any) -> Node:
+        try:
+            return self._node(self._items[key])
+        except (KeyError, TypeError):  # a TypeError where it cannot be hashed as it is
+            return self._node(self._items[freeze(key)])
+
+    def __iter__(self) -> Iterator[Key]:
+        return iter(self._items)
+
+    def __len__(self) -> int:
+        return len(self._items)
+
+    def __repr__(self) -> str:
+        return f"Nodes({dict(self)})"
 
 
 class _Place:
@@ -256,23 +294,19 @@ class Topology:
     """
 
     factory: Factory | None
-    given: PMap[Key, Node]
-    """The nodes put in by hand, active or not."""
-    active: PMap[Key, Node]
-    """The nodes that run: the sinks given, and all they need."""
     edits: tuple[Edit, ...]
     """What made this topology of its base; none if it has no base."""
     changed: frozenset[Key]
     """The keys whose node, sources or readers may differ from those in its base."""
+    _given: _Given
     _places: _Places
-    _epochs: PMap[Key, int]
+    _epochs: dict[Key, int] | _Table[int]
     _past: _Past
     _streams: frozenset[Errors]  # the error streams of single nodes that are active
 
     def __init__(self, factory: Factory | None = None) -> None:
-        if factory is not None and not callable(factory):
-            raise UsageError(f"Topology({factory!r}): the factory is a function from a key to a node or None")
-        self.__attrs_init__(factory, pmap(), pmap(), (), frozenset(), {}, pmap(), _Past(), frozenset())
+        _checked_factory("Topology", factory)
+        self.__attrs_init__(factory, (), frozenset(), {}, {}, {}, _Past(), frozenset())
 
     # -- edits
 
@@ -285,7 +319,7 @@ class Topology:
             TopologyError: it makes no topology: `UnmetDependency`, `CycleError`, `FactoryError`.
         """
         name = _own_key("add", key)
-        if name in self.given or self._places.get(name) is not None:
+        if name in self._given or self._places.get(name) is not None:
             raise DuplicateKey(name)
         return self._edited([Edit("add", name, _checked("add", name, node))])
 
@@ -339,65 +373,46 @@ class Topology:
             UsageError: `factory` cannot be called.
             TopologyError: as for `add`.
         """
-        fresh = Topology(factory)  # checks it
+        resolution = _Resolution(self._given, _checked_factory("refactor", factory), self._places, anew=True)
         with collection_off():
-            resolution = _Resolution(self.given, factory, self._places, anew=True)
-            resolution.resolve_all(_sinks(self.given))
-        gone = [key for key in self._places if key not in resolution.places]
-        return self._become([Edit("refactor")], self.given, fresh.factory, resolution, gone)
+            resolution.resolve_all(self.sinks)
+            return self._become([Edit("refactor")], resolution)
 
     def _edited(self, edits: list[Edit]) -> Topology:
-        given = self.given.evolver()
-        for edit in edits:
-            if edit.node is None:
-                given.remove(edit.key)
-            else:
-                given.set(edit.key, edit.node)
+        given = _changed(self._given, {edit.key: edit.node for edit in edits})
+        resolution = _Resolution(given, self.factory, self._places)
         with collection_off():
-            resolution = _Resolution(given.persistent(), self.factory, self._places)
             resolution.edit(edits)
-        return self._become(edits, resolution.given, self.factory, resolution)
+            return self._become(edits, resolution)
 
-    def _become(
-        self,
-        edits: Iterable[Edit],
-        given: PMap[Key, Node],
-        factory: Factory | None,
-        resolution: _Resolution,
-        gone: Collection[Key] = (),
-    ) -> Topology:
+    def _become(self, edits: Iterable[Edit], resolution: _Resolution) -> Topology:
         changes = resolution.closed_places()
-        places = resolution.before.copy()
-        _change(places, changes)
-        active = _changed_map(self.active, {**dict.fromkeys(gone), **changes})
-        changed = frozenset(chain(changes, gone))
+        places = _changed(resolution.before, changes)
+        changed = frozenset(changes if resolution.before else chain(changes, self._places))
         streams = frozenset(key for key in self._streams.union(_errors_in(changes)) if key in places)
         for stream in streams:
             resolution.check_own_errors(stream, places)
         past = _Past(_Version(), weakref.ref(self), _step(self._past.version, changed, self._past.step))
-        topology = Topology.__new__(Topology)
-        topology.__attrs_init__(
-            factory, given, active, tuple(edits), changed, _compact(places), self._epochs, past, streams
+        return _topology(
+            resolution.factory, tuple(edits), changed, resolution.given, places, self._epochs, past, streams
         )
-        return topology
 
-    def with_epochs(self, epochs: PMap[Key, int]) -> Topology:
-        """The same topology, which knows when its nodes were last touched.  For the plumbing."""
-        topology = Topology.__new__(Topology)
-        topology.__attrs_init__(
-            self.factory,
-            self.given,
-            self.active,
-            self.edits,
-            self.changed,
-            self._places,
-            epochs,
-            self._past,
-            self._streams,
+    def with_epochs(self, reigned: Topology, touched: Iterable[Key], epoch: int) -> Topology:
+        """The same topology as it is after change `epoch` of the one that reigned, which touched these keys.
+
+        For the plumbing.  It is the same in what was edited from what, too.
+        """
+        epochs = _changed(reigned._epochs, {key: epoch if key in self._places else None for key in touched})
+        return _topology(
+            self.factory, self.edits, self.changed, self._given, self._places, epochs, self._past, self._streams
         )
-        return topology
 
     # -- what it was edited from
+
+    def edited_from(self, other: Topology, changed: frozenset[Key]) -> Topology:
+        """The same topology as an edit of `other`, from which it differs by these keys at most.  For the plumbing."""
+        past = _Past(_Version(), weakref.ref(other), _step(other._past.version, changed, other._past.step))
+        return _topology(self.factory, (), changed, self._given, self._places, self._epochs, past, self._streams)
 
     @property
     def base(self) -> Topology | None:
@@ -428,9 +443,19 @@ class Topology:
     # -- what is in it
 
     @property
+    def given(self) -> Nodes:
+        """The nodes put in by hand, active or not."""
+        return Nodes(self._given, _itself)
+
+    @property
+    def active(self) -> Nodes:
+        """The nodes that run: the sinks given, and all they need."""
+        return Nodes(self._places, _node_of)
+
+    @property
     def sinks(self) -> tuple[Key, ...]:
         """The given nodes that are wanted for their own sake, in an order that is the same in every process."""
-        return _sinks(self.given)
+        return tuple(sorted((key for key, node in self._given.items() if node.is_sink), key=key_order))
 
     def reads(self, key: object) -> tuple[Key, ...]:
         """What an active node reads, as given to it: `output(...)` keys are among them.
@@ -468,7 +493,7 @@ class Topology:
     __hash__ = None  # type: ignore[assignment]  # by value it would cost a look at every node
 
     def __repr__(self) -> str:
-        return f"<Topology: {len(self.given)} nodes given, {len(self.active)} active, {_factory_text(self.factory)}>"
+        return f"<Topology: {len(self._given)} nodes given, {len(self._places)} active, {_factory_text(self.factory)}>"
 
     def _place(self, key: object) -> _Place:
         name = freeze(key)
@@ -478,23 +503,23 @@ class Topology:
         return place
 
     def _is_known(self, key: Key) -> bool:
-        return key in self.given or self._places.get(key) is not None
+        return key in self._given or self._places.get(key) is not None
 
     def _check_known(self, key: Key) -> None:
         if not self._is_known(key):
             raise UnknownKey(key, self._why_unknown(key))
 
     def _check_given(self, key: Key) -> None:
-        if key in self.given:
+        if key in self._given:
             return
         if self._places.get(key) is not None:
             raise UnknownKey(key, "was made by the factory: it goes by itself when nobody reads it")
         raise UnknownKey(key, self._why_unknown(key))
 
     def _why_unknown(self, key: Key) -> str:
-        if key in self.given:
+        if key in self._given:
             return "is given but not active: no sink needs it"
-        return f"is neither given nor active{_meant(key, chain(self.given, self._places))}"
+        return f"is neither given nor active{_meant(key, chain(self._given, self._places))}"
 
 
 # ---- resolution
@@ -519,7 +544,7 @@ class _Resolution:
     reader goes, and then what only that had read.
     """
 
-    def __init__(self, given: PMap[Key, Node], factory: Factory | None, base: _Places, anew: bool = False) -> None:
+    def __init__(self, given: _Given, factory: Factory | None, base: _Places, anew: bool = False) -> None:
         self.given = given
         self.factory = factory
         self.base = base  # whose key objects are used on
@@ -788,6 +813,18 @@ def _built_in(key: Key) -> Node | None:
     return _ERROR_STREAM if isinstance(key, Errors | AllErrors) else None
 
 
+def _topology(*state: Any) -> Topology:
+    topology = Topology.__new__(Topology)
+    topology.__attrs_init__(*state)
+    return topology
+
+
+def _checked_factory(method: str, factory: Factory | None) -> Factory | None:
+    if factory is not None and not callable(factory):
+        raise UsageError(f"{method}({short_repr(factory)}): the factory is a function from a key to a node or None")
+    return factory
+
+
 def _own_key(method: str, key: object) -> Key:
     frozen = freeze(key)
     if isinstance(frozen, Output | Errors | AllErrors):
@@ -837,10 +874,6 @@ def _factory_text(factory: Factory | None) -> str:
     return f"factory {getattr(factory, '__qualname__', None) or short_repr(factory)}"
 
 
-def _sinks(given: PMap[Key, Node]) -> tuple[Key, ...]:
-    return tuple(sorted((key for key, node in given.items() if node.is_sink), key=key_order))
-
-
 def _interned(node: Node, sources: list[Key]) -> tuple[Key, ...]:
     """The node's sources, each once, by the one object that is used for each key.
 
@@ -853,41 +886,27 @@ def _interned(node: Node, sources: list[Key]) -> tuple[Key, ...]:
     return tuple(dict.fromkeys(sources)) if Output in map(type, node.reads) else node.reads
 
 
-def _changed_map(before: PMap[Key, Node], changes: Mapping[Key, _Place | None]) -> PMap[Key, Node]:
-    nodes = {key: place and place.node for key, place in changes.items()}
-    if 4 * len(changes) > len(before):  # one at a time costs four times as much
-        after = dict(before.items())
-        _change(after, nodes)
-        return pmap(after)
-    evolver = before.evolver()
-    _change(evolver, nodes)
-    return evolver.persistent()
-
-
-def _change(items: Any, changes: Mapping[Key, object | None]) -> None:
-    """Set what `changes` gives for a key, and take away those for which it gives None."""
-    for key, value in changes.items():
-        if value is not None:
-            items[key] = value
-        elif key in items:
-            del items[key]
-
-
 def _walk(
     start: _Place, find: Callable[[Key], _Place | None], neighbours: Callable[[_Place], Iterable[Key]]
 ) -> Iterator[Key]:
     """The keys that `start` leads to, each once."""
-    met: set[Key] = set()
+    met: set[_Place | None] = set()  # places, which are hashed in less time than keys
     todo: list[_Place | None] = [start]
     while todo:
         place = todo.pop()
         for key in neighbours(place) if place is not None else ():
-            if key not in met:
-                met.add(key)
-                todo.append(find(key))
+            found = find(key)
+            if found not in met:
+                met.add(found)
+                todo.append(found)
                 yield key
 
 
+def _itself(node: Node) -> Node:
+    return node
+
+
+_node_of = attrgetter("node")
 _sources_of = attrgetter("sources")
 _readers_of = attrgetter("readers")
 
@@ -929,7 +948,7 @@ def difference(old: Topology, new: Topology) -> Difference:
 
     Where one was edited from the other, this looks only at what the edits changed.
     """
-    nodes = {key: (_node_of(old, key), _node_of(new, key)) for key in _candidates(old, new)}
+    nodes = {key: (_found(old, key), _found(new, key)) for key in _candidates(old, new)}
     differ = {key: pair for key, pair in nodes.items() if pair[0] is not pair[1] and pair[0] != pair[1]}
     added = frozenset(key for key, (before, _) in differ.items() if before is None)
     removed = frozenset(key for key, (_, after) in differ.items() if after is None)
@@ -942,10 +961,10 @@ def _candidates(old: Topology, new: Topology) -> Iterable[Key]:
         changed = one.changed_since(other)
         if changed is not None:
             return changed
-    return frozenset(old.active) | frozenset(new.active)
+    return frozenset(chain(old._places, new._places))
 
 
-def _node_of(topology: Topology, key: Key) -> Node | None:
+def _found(topology: Topology, key: Key) -> Node | None:
     place = topology._places.get(key)
     return None if place is None else place.node
 

@@ -265,7 +265,7 @@ class Sketch:
         self.volume: dict[Key, int] = {}  # about how many values it sends
         self.ancestry: dict[Key, frozenset[Key]] = {}  # itself among them
         self.capacities = self.rng.choice([(1,), (1, 2, 3, 4), (1, 2, 3, 4), (1, 2, 3, 4, 1024), (7, 300, 1024)])
-        self.paces = self.rng.choice([("fast",), ("yields",), ("fast", "yields", "slow"), ("fast", "slow")])
+        self.paces = self.rng.choice([("fast",), ("yields",), ("slow",), ("fast", "yields", "slow"), ("fast", "slow")])
         self.has_zip = False
 
     def add(self, kind: str, style: str, reads: Sequence[Read] = (), **options: Any) -> Spec:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from collections.abc import AsyncIterator, Callable, Iterator
 from typing import Any, NamedTuple
 
@@ -225,21 +226,23 @@ def test_a_trail_in_hand_ends_with_the_node_it_came_from(seed: int) -> None:
     def fn(value: int) -> hp.Trail:
         return hp.current_item().trail
 
-    def see(given: hp.Trail) -> None:
-        log.append((given, hp.current_item().trail))
+    def see(above: hp.Trail) -> None:
+        log.append((above, hp.current_item().trail))
 
     run(lambda: joined(graph(n=hp.source(range(300)), m=hp.map(fn, "n"), out=hp.sink(see, "m"))), seed)
     assert len(log) == 300
-    for number, (given, found) in enumerate(log):
-        assert given.hops == (("n", 0),)
-        assert found.hops == (*given.hops, ("m", 0))
-        assert found.origin == given.origin == ("n", number, 0)
+    for number, (above, below) in enumerate(log):
+        assert above.hops == (("n", 0),)
+        assert below.hops == (*above.hops, ("m", 0))
+        assert below.origin == above.origin == ("n", number, 0)
 
 
 def test_a_trail_kept_for_later_does_not_move(seed: int) -> None:
     """What `current_item()` gave is a value, whatever its node works on since."""
     kept: list[hp.Item] = []
-    run(lambda: joined(graph(n=hp.source(range(500)), out=hp.sink(lambda _: kept.append(hp.current_item()), "n"))), seed)
+    run(
+        lambda: joined(graph(n=hp.source(range(500)), out=hp.sink(lambda _: kept.append(hp.current_item()), "n"))), seed
+    )
     assert [item.value for item in kept] == [item.origin.number for item in kept] == [*range(500)]
 
 
@@ -288,10 +291,8 @@ def test_user_code_that_is_called_with_no_item_has_none_in_hand(seeds: Callable[
     wrong: list[Any] = []
 
     def none(where: str) -> None:
-        try:
+        with contextlib.suppress(LookupError):
             wrong.append((where, hp.current_item()))
-        except LookupError:
-            pass
 
     def plain() -> Iterator[int]:
         for n in range(5):

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from pyrsistent import PMap, pmap
+from pyrsistent import pmap
 
 import hotplumb as hp
 from hotplumb.keys import Key, Output, freeze
@@ -184,7 +184,8 @@ def edit_of(draw: st.DrawFn, topology: Topology) -> tuple[str, Any]:
         return kind, draw(plans())
     kinds = {i: topology.active[key(i)].kind for i in active}
     what: dict[int, Plan | None] = {}
-    for i in draw(st.lists(choose[kind], min_size=1, max_size=4 if kind == "update" else 1, unique=True)):
+    fewest, most = (2, 4) if kind == "update" else (1, 1)
+    for i in draw(st.lists(choose[kind], min_size=fewest, max_size=most, unique=True)):
         is_removed = kind == "remove" or (kind == "update" and i in given_keys and draw(st.booleans()))
         what[i] = None if is_removed else draw(plan_for(i, kinds))
     return kind, what
@@ -438,6 +439,14 @@ def test_what_an_update_no_longer_needs_is_not_asked_for() -> None:
         topology.replace("abc", hp.map(value, "404"))
 
 
+def test_what_an_update_needs_again_is_not_asked_for() -> None:
+    """Several edits together take off what is read again: it stays as it is."""
+    topology = abc()
+    edited = topology.update({"out": hp.sink(repr, "xyz"), "xyz": hp.map(value, "abc")})
+    assert all(edited.active[k] is topology.active[k] for k in ("abc", "bc", "c"))
+    assert difference(topology, edited).touched == {"out", "xyz", "abc"}
+
+
 def test_a_circle_that_no_sink_needs_is_no_cycle() -> None:
     """Nodes that are not active are not looked at."""
     topology = hp.Topology().update({"a": hp.source([1]), "b": hp.map(value, "a"), "out": hp.sink(print, "b")})
@@ -457,6 +466,7 @@ def test_an_output_is_read_from_its_route() -> None:
     assert topology.readers("r") == {"out"}
     assert topology.upstream("out") == {"r", "n"}
     fewer = topology.replace("out", hp.sink(print, hp.output("r", 1)))
+    assert topology.replace("out", hp.sink(print, "r", hp.output("r", 2))).changed == {"out", "r"}
     assert difference(topology, fewer) == Difference(frozenset(), frozenset(), frozenset({"out"}), frozenset({"r"}))
 
 
@@ -491,13 +501,17 @@ def test_sinks_are_in_one_order() -> None:
 
 
 def test_active_and_given_are_persistent_maps() -> None:
-    """What one has in hand does not change under later edits."""
-    topology = abc()
-    active = topology.active
-    topology.remove("out")
-    assert isinstance(active, PMap)
-    assert isinstance(topology.given, PMap)
-    assert set(active) == {"out", "abc", "bc", "c"}
+    """What one has in hand does not change under later edits; any form of a key finds its node."""
+    topology = hp.Topology().add({"n": [1]}, hp.source([1])).add("out", hp.sink(print, {"n": [1]}))
+    active, given_nodes = topology.active, topology.given
+    assert topology.remove("out").active == {}
+    assert set(active) == set(given_nodes) == {"out", freeze({"n": (1,)})}
+    assert active == given_nodes == dict(active) == pmap(active)
+    assert active[{"n": [1]}] == given_nodes.get({"n": [1]}) == hp.source([1])
+    assert {"n": [2]} not in active
+    assert repr(given_nodes["out"]) in repr(active)
+    for edit in ("__setitem__", "__delitem__", "update", "pop"):
+        assert not hasattr(active, edit)
 
 
 def test_refactoring_keeps_what_is_given() -> None:
@@ -513,12 +527,16 @@ def test_refactoring_keeps_what_is_given() -> None:
 def test_epochs_are_told_by_the_plumbing() -> None:
     """A topology with epochs is the same one, and edits keep the epochs of what they leave."""
     topology = abc()
-    reigning = topology.with_epochs(pmap([("out", 3)]))
+    reigning = topology.with_epochs(topology, {"out", "gone"}, 3)
     assert (reigning.epoch_of("out"), reigning.epoch_of("abc")) == (3, 0)
     assert reigning == topology
     edited = topology.replace("abc", hp.source([1]))
     assert edited.is_edit_of(reigning)
     assert reigning.replace("abc", hp.source([1])).epoch_of("out") == 3
+    later = edited.with_epochs(reigning, {"abc"}, 4)
+    assert (later.epoch_of("out"), later.epoch_of("abc")) == (3, 4)
+    gone = later.remove("out").with_epochs(later, {"out", "abc"}, 5)
+    assert gone.add("out", hp.sink(print, "abc")).epoch_of("out") == 0
 
 
 # ---- what is remembered
@@ -547,14 +565,15 @@ def test_no_ancestor_lives_on_through_an_edit() -> None:
 
 def test_memory_of_edits_is_bounded_and_exact() -> None:
     """After thousands of edits, a topology still knows that it came from the first, and what has changed."""
-    first = topology = abc()
+    first = abc()
+    topology = first.add("x", hp.sink(print, "c")).remove("x")
     for i in range(1000):
         topology = topology.replace("out", hp.sink(partial(print, i), "abc"))
     middle, topology = topology, topology.replace("bc", hp.source([1]))
     for i in range(1000):
         topology = topology.replace("abc", hp.map(partial(labelled, i), "bc"))
     assert changed(topology, middle) == {"bc", "c", "abc"}
-    assert changed(topology, first) == {"out", "bc", "c", "abc"}
+    assert changed(topology, first) == {"out", "bc", "c", "abc", "x"}
     assert not first.is_edit_of(topology)
     assert first.changed_since(topology) is None
     assert abc().changed_since(first) is None

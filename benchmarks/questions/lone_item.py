@@ -11,7 +11,7 @@ from benchmarks.contestants import OURS, answering
 from benchmarks.measuring import Form, Race, Trial, raced
 from benchmarks.results import Row, Table
 
-ITEMS = 400  # in each round
+ITEMS = 300  # in each round
 REST_S = 0.001  # between two items: long enough for everything to be idle
 UNIT = "us from the producer's yield to the sink's call: p50 of a round, median of rounds (lowest to highest)"
 
