@@ -1,11 +1,14 @@
 """Dataflow for asyncio, with graphs that can be re-plumbed while they run.
 
 keys       what names a node          topology   which nodes there are, resolved from the sinks back
-nodes      what a node does           plumbing   a topology that runs
-items      values and their trails    errors     all that can go wrong
-testing    a seeded loop with virtual time, scripted sources
-_links, _turns, _work, _drivers, _context, _runner       how one node runs: from the stream between two nodes to
-                                                         the loop that is the only caller of user code
+nodes      what a node does           region     where a change has to pass in order
+items      values and their trails    plumbing   a topology that runs
+errors     all that can go wrong      testing    a seeded loop with virtual time, scripted sources
+cli, demo  the command `hotplumb`     _supervision, _alignment   pure decisions: about failures, about markers
+
+_links, _turns, _work, _drivers, _context, _runner   how one node runs: from the stream between two nodes to the loop
+                                                     that, with what it calls, is the only caller of user code
+_changes, _engine                                    how a graph of them is opened, changed and closed
 """
 
 from hotplumb import testing

@@ -579,7 +579,7 @@ class OwnTask:
                 self._decision = None
                 runner.fail_source(exc, self._decide_again, self._decide_skip)
                 await self._until_decided()
-                if self._decision == "again":
+                if self._decision == "again" and not self._is_stopping:
                     await self._start_again()
                 continue
             if ended:

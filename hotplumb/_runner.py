@@ -48,6 +48,7 @@ from hotplumb.items import Chunk, Failure, Hop, Item, Members, Record, Root, in_
 from hotplumb.keys import Key
 from hotplumb.nodes import Node, is_async
 
+LONG_RUN_S = 120.0  # a source that has run for so long between two failures is taken to have recovered
 CHUNK_ITEMS = 256  # larger chunks lose to caches and the collector on real records
 
 State = Literal["waiting", "busy", "full", "paused", "retrying", "holding", "failed", "ended", "finished"]
@@ -217,11 +218,12 @@ class Runner:
         "alignment",
         "attempts",
         "failed",
+        "failed_at",
         "filling",
         "front",
         "full_links",
         "given",
-        "given_before",
+        "given_most",
         "hop",
         "host",
         "inbox",
@@ -291,7 +293,8 @@ class Runner:
         self.front: Link | None = None  # where the value to try again waits: to be taken next, alone
         self.act: Callable[[], None] | None = None  # to be done before anything else
         self.given = 0  # values of a source since it was started last
-        self.given_before = 0  # and of the time before that
+        self.given_most = 0  # the most that any start has given
+        self.failed_at = host.loop.time() if node.is_source else 0.0  # when it last failed, or was made
         self.left = 0  # outputs that have left, of the item that `pull` goes on with
 
         self.process: Any = None
@@ -754,10 +757,11 @@ class Runner:
             self.fail_source(error, self._produce_again, self._produce_no_more)
 
     def fail_source(self, cause: BaseException, again: Callable[[], None], skip: Callable[[], None]) -> None:
-        """A source raised; one that had come further than the last time has its attempts counted anew."""
-        if self.given > self.given_before:
+        """A source raised; one that had come further than ever, or ran for long, has its attempts counted anew."""
+        now = self.host.loop.time()
+        if self.given > self.given_most or now - self.failed_at > LONG_RUN_S:
             self.attempts = 0
-        self.given_before, self.given = self.given, 0
+        self.given_most, self.given, self.failed_at = max(self.given, self.given_most), 0, now
         self.fail("source", None, cause, again=again, skip=skip)
 
     def _produce_again(self) -> None:
@@ -1027,9 +1031,10 @@ class Runner:
         """A source gives no more of its own; what was injected it still sends."""
         if self.is_over or self.is_ending:
             return
+        if self.driver is None:
+            self.act = None  # it may have been about to start again
         if self.trouble is not None and self.trouble.state != "failed":
             self.pass_over("drained")
-        self.act = None  # it was to start again
         if self.driver is not None:
             self.driver.interrupt()
         elif self.open_inputs:

@@ -206,7 +206,8 @@ def source(produce: Iterable[Any] | AsyncIterable[Any] | Callable[..., Any], *, 
             one when the node starts.  A function with a required positional parameter gets a `Context`.
         on_error: what to do when it raises while it produces.  A retry starts it again, at its beginning: an iterable
             is iterated anew, a function called anew.  `discard` asks the same iterator for its next value, and so ends
-            a generator.  A start that gives more values than the one before has its attempts counted anew.
+            a generator.  Attempts are counted anew after a start that gave more values than any before, and after two
+            minutes without a failure.
 
     A plain iterable is asked in slices of at most a quarter of a millisecond, on the loop: one that blocks (a file on a
     slow disk, standard input) belongs in an async generator that awaits a thread.
