@@ -814,10 +814,11 @@ def test_lazy_outputs_of_concurrent_calls_leave_together_too(seed: int) -> None:
 def test_a_concurrent_function_that_cannot_be_called_fails_like_any_other(seed: int) -> None:
     """The wrong number of arguments raises before there is anything to await."""
 
-    async def two(one: int, other: int) -> int:
+    async def two(one: Any, other: Any) -> Any:
         return one
 
-    node = hp.map(two, "s", concurrency=2, on_error=hp.discard())
+    called_with_one: Any = two
+    node = hp.map(called_with_one, "s", concurrency=2, on_error=hp.discard())
     topology = graph(s=hp.source(range(4)), n=node, out=hp.collect("n"), e=hp.collect(hp.ERRORS))
     found = run(lambda: joined(topology), seed)
     assert [failure.item.value for failure in found["e"]] == [0, 1, 2, 3]
@@ -912,11 +913,11 @@ class WholeAsync(Whole):
 class WholeAsyncGenerators(WholeAsync):
     """The same, awaited and yielded."""
 
-    async def end(self) -> Any:  # type: ignore[override]
+    async def end(self) -> Any:
         await asyncio.sleep(0.1)
         yield self.called("end")
 
-    async def wake(self, now: float) -> Any:  # type: ignore[override]
+    async def wake(self, now: float) -> Any:
         await asyncio.sleep(0.1)
         yield self.called("wake")
 

@@ -570,7 +570,7 @@ def test_whatever_stops_the_plumbing_is_raised_and_leaves_nothing_behind(
 
 def check_stop(playing: Playing, error: hp.NodeError) -> None:
     assert isinstance(error.__cause__, Broken)
-    spec = playing.specs[error.key]
+    spec = playing.specs[str(error.key)]
     assert isinstance(spec.last, Stop)
     if error.item is not None:
         assert playing.calls[spec.key, playing.what(error.item)] >= 1
