@@ -326,7 +326,9 @@ class OwnTask:
                 if is_many:
                     await self._give(value, chunk.start + place)
                 else:
-                    answer = await fn(value) if timeout_s is None else await within(runner, fn(value), timeout_s)
+                    answer = (
+                        await fn(value) if timeout_s is None else await within(runner, partial(fn, value), timeout_s)
+                    )
                     self._keep(value, answer, chunk.start + place)
             except (Exception, asyncio.CancelledError) as exc:
                 self._refuse_own_cancellation(exc)
@@ -368,24 +370,23 @@ class OwnTask:
         runner = self._runner
         kind, fn = runner.node.kind, runner.node.fn
         if kind == "stateful":
-            state, outputs = step_of(kind, fn, await self._answer(fn(runner.state, value)))
+            state, outputs = step_of(kind, fn, await self._answer(partial(fn, runner.state, value)))
             await self._take(outputs, place)
             runner.state = state
             return
         call = runner.process.process if kind == "process" else fn
-        outputs = call(value)
-        if self._is_async_call:
-            outputs = await self._answer(outputs)
+        outputs = await self._answer(partial(call, value)) if self._is_async_call else call(value)
         if not hasattr(type(outputs), "__aiter__"):
             check_outputs(kind, call, outputs)
         await self._take(outputs, place)
 
-    async def _answer(self, call: Any) -> Any:
+    async def _answer(self, call: Callable[[], Any]) -> Any:
         """What a call of an async function gives in time; an async generator as it is, unless a time is set."""
         timeout_s = self._runner.node.timeout_s
         if timeout_s is not None:
             return await within(self._runner, call, timeout_s)
-        return call if hasattr(type(call), "__aiter__") else await call
+        made = call()
+        return made if hasattr(type(made), "__aiter__") else await made
 
     async def _take(self, outputs: Any, place: int) -> None:
         filling, runner = self._filling, self._runner
@@ -738,9 +739,12 @@ async def _raising(exc: BaseException) -> AsyncIterator[Any]:
     yield
 
 
-async def within(runner: Runner, call: Any, timeout_s: float) -> Any:
-    """What a call gives, if that takes no longer; it runs in a task of its own, so that it can be left behind."""
-    work = _gathered(call, runner.node.kind == "process") if hasattr(type(call), "__aiter__") else call
+async def within(runner: Runner, call: Callable[[], Any], timeout_s: float) -> Any:
+    """What a call gives, if that takes no longer; it runs in a task of its own, so that it can be left behind.
+
+    Calls are made in their tasks: a task that is cancelled before its first step has then made nothing.
+    """
+    work = partial(_whole, call, runner.node.kind == "process")
     task = runner.host.start_task(runner.key, timed(runner, work), is_call=True)
     try:
         await asyncio.wait([task], timeout=timeout_s)
@@ -754,16 +758,22 @@ async def within(runner: Runner, call: Any, timeout_s: float) -> Any:
     raise TimeoutError(f"gave no answer within {timeout_s:g} s")
 
 
-async def timed(runner: Runner, call: Any, note: Callable[[float], None] | None = None) -> Any:
+async def _whole(call: Callable[[], Any], skips_none: bool) -> Any:
+    """What a call gives, an async generator all at once."""
+    made = call()
+    return await _gathered(made, skips_none) if hasattr(type(made), "__aiter__") else await made
+
+
+async def timed(runner: Runner, call: Callable[[], Any], note: Callable[[float], None] | None = None) -> Any:
     """What a call gives; a call that holds up the loop before it first waits for something is named."""
     return await _timed(runner, call, note)
 
 
 @coroutine
-def _timed(runner: Runner, call: Any, note: Callable[[float], None] | None) -> Generator[Any, Any, Any]:
+def _timed(runner: Runner, call: Callable[[], Any], note: Callable[[float], None] | None) -> Generator[Any, Any, Any]:
     clock = runner.host.turns.clock
     began = clock()
-    waits = call.__await__()
+    waits = call().__await__()
     try:
         wanted = next(waits)
     except StopIteration as got:
@@ -853,10 +863,10 @@ class Calling:
         timeout_s = runner.node.timeout_s
         in_hand.set((chunk, 0))
         try:
-            call = _called(runner.node.kind, runner.node.fn, chunk.values[0])
-            call = timed(runner, call, self._note_cost)
-            if timeout_s is not None:
-                call = within(runner, call, timeout_s)
+            work = partial(
+                timed, runner, partial(_called, runner.node.kind, runner.node.fn, chunk.values[0]), self._note_cost
+            )
+            call = work() if timeout_s is None else within(runner, work, timeout_s)
             task = runner.host.start_task(runner.key, call, is_call=True)
         finally:
             in_hand.set(None)
