@@ -7,11 +7,9 @@ task and stopped in another.  All other tasks are the nodes', and are gone when 
 from __future__ import annotations
 
 import asyncio
-import gc
 import random
 from collections import deque
-from collections.abc import Callable, Coroutine, Iterable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Coroutine, Iterable
 from typing import Any, Literal, NoReturn
 
 from hotplumb._changes import Change, Changing
@@ -24,7 +22,7 @@ from hotplumb._turns import SLOW_CALL_S, Turns
 from hotplumb.errors import ChangeTimeout, NodeError, StaleTopology, UnknownKey, UsageError, of_user_code, said_by
 from hotplumb.items import Chunk, Failure, Origin, Root
 from hotplumb.keys import ERRORS, AllErrors, Errors, Key, Output, canonical, freeze
-from hotplumb.topology import Topology, node_key
+from hotplumb.topology import Topology, collection_off, node_key
 
 MOST_FORMER = 16  # topologies that have reigned before, for telling edits of them
 
@@ -160,7 +158,7 @@ class Engine:
             await self._close()
 
     async def _open(self) -> None:
-        with _collection_off():
+        with collection_off():
             self._build()
         errors = await self.open_runners(self.runners.values())
         if errors:
@@ -169,7 +167,7 @@ class Engine:
     async def open_runners(self, runners: Iterable[Runner]) -> list[tuple[Runner, BaseException]]:
         """Make and begin what runs in `runners`; gives those that failed, at the first moment that any had."""
         begun: dict[asyncio.Future[Any], Runner] = {}
-        with _collection_off():
+        with collection_off():
             for runner in runners:
                 try:
                     awaited = self._opened(runner)
@@ -599,15 +597,3 @@ def _raise_not_begun(errors: list[tuple[Runner, BaseException]]) -> NoReturn:
 def _not_begun(runner: Runner, exc: BaseException) -> NodeError:
     of_user_code(exc)
     return NodeError(runner.key, None, "source" if runner.node.is_source else "begin", exc)
-
-
-@contextmanager
-def _collection_off() -> Iterator[None]:
-    """No automatic collection while all that is built is alive: looking at it again and again costs as much."""
-    was_on = gc.isenabled()
-    gc.disable()
-    try:
-        yield
-    finally:
-        if was_on:
-            gc.enable()
