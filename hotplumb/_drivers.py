@@ -315,7 +315,7 @@ class OwnTask:
         runner, filling = self._runner, self._filling
         is_many = runner.filling is not None
         fn = runner.node.fn
-        timeout_s = runner.node.timeout_s
+        timeout_s, turns = runner.node.timeout_s, runner.host.turns
         self.is_busy = True
         for place, value in enumerate(chunk.values):
             in_hand.set((chunk, place))
@@ -330,6 +330,8 @@ class OwnTask:
                         await fn(value) if timeout_s is None else await within(runner, partial(fn, value), timeout_s)
                     )
                     self._keep(value, answer, chunk.start + place)
+                if turns.is_closed:
+                    raise asyncio.CancelledError  # it was left behind, and has come back after the end
             except (Exception, asyncio.CancelledError) as exc:
                 self._refuse_own_cancellation(exc)
                 filling.cut(self._kept)
@@ -601,7 +603,7 @@ class OwnTask:
                 value = await self._next(iterator)
             except StopAsyncIteration:
                 return True
-            if asyncio.current_task() is not self._task:
+            if asyncio.current_task() is not self._task or runner.host.turns.is_closed:
                 raise asyncio.CancelledError  # it was left behind
             out.out.append(value)
             runner.given += 1
