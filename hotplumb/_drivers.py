@@ -194,6 +194,7 @@ class OwnTask:
                 else:
                     await self._slice()
         finally:
+            self.is_busy = False
             if self._task is task:  # else it was left behind, and another has taken its place
                 self._drop_timer()
                 await self._close_at_last()
