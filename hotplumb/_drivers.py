@@ -194,7 +194,6 @@ class OwnTask:
                 else:
                     await self._slice()
         finally:
-            self.is_busy = False
             if self._task is task:  # else it was left behind, and another has taken its place
                 self._drop_timer()
                 await self._close_at_last()
@@ -332,6 +331,7 @@ class OwnTask:
                     )
                     self._keep(value, answer, chunk.start + place)
                 if turns.is_closed:
+                    self.is_busy = False
                     raise asyncio.CancelledError  # it was left behind, and has come back after the end
             except (Exception, asyncio.CancelledError) as exc:
                 self._refuse_own_cancellation(exc)
