@@ -14,19 +14,19 @@ from __future__ import annotations
 
 import asyncio
 from collections import defaultdict
-from collections.abc import Awaitable, Callable, Collection
+from collections.abc import Callable
 from functools import partial
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING
 
 import attrs
 
 from hotplumb._alignment import Alignment, Settling
-from hotplumb._drivers import OwnTask
+from hotplumb._handover import Handing, Handover, Leaving
 from hotplumb._links import WHOLE, Link, Marker, Parked
-from hotplumb._runner import Runner, Trouble
-from hotplumb.errors import ChangeRejected, HandoverError, of_user_code
+from hotplumb._runner import Runner
+from hotplumb.errors import ChangeRejected, HandoverError, of_user_code, said_by
 from hotplumb.items import Hop
-from hotplumb.keys import Key, Output, same
+from hotplumb.keys import Key, Output, canonical, key_order
 from hotplumb.nodes import Node
 from hotplumb.region import Region, region_of
 from hotplumb.topology import Topology, difference, node_key
@@ -35,9 +35,6 @@ if TYPE_CHECKING:
     from hotplumb._engine import Engine
 
 MANY = ("flat_map", "stateful", "process")  # kinds that can give several outputs for one input
-
-Handing = Literal["kept", "carried", "fresh", "flushed"]
-
 
 @attrs.define(eq=False)
 class Change:
@@ -98,6 +95,7 @@ class Changing:
         self.done: asyncio.Future[None] = engine.loop.create_future()
         self.settling: Settling[Link] = Settling(frozenset(), frozenset(), {})
         self.has_switched = False
+        self.unbegun: list[Key] = []  # whose `begin` had not come back when the opening was given up
         self._is_complete = False
         self._successors: dict[Key, Runner] = {}  # {replaced key: who takes its place}
         self._added: dict[Key, Runner] = {}
@@ -106,7 +104,6 @@ class Changing:
         self._outputs: defaultdict[Key, list[Link]] = defaultdict(list)  # {key: new links from it}
         self._inputs: defaultdict[Key, list[Link]] = defaultdict(list)  # {key: new links to it}
         self._lost: defaultdict[Key, list[Link]] = defaultdict(list)  # {key: links that go, at either end}
-        self._carried: dict[Key, Any] = {}  # {key: state on its way from the old process to the new}
         self._settled: list[asyncio.Future[None]] = []
         self._began = 0.0
 
@@ -124,10 +121,11 @@ class Changing:
         try:
             errors = await self.engine.open_runners(runners)
         except BaseException:
-            await self._discard(runners)
+            self.unbegun = [runner.key for runner in runners if runner.driver is not None and runner.driver.is_beginning]
+            await self.engine.close_unused(runners)
             raise
         if errors:
-            await self._discard(runners)
+            await self.engine.close_unused(runners)
             runner, cause = errors[0]
             of_user_code(cause)
             raise ChangeRejected(runner.key, cause) from cause
@@ -135,15 +133,8 @@ class Changing:
     def _runner(self, key: Key, node: Node) -> Runner:
         runner = Runner(key, node, self.change.epoch, self.engine)
         runner.is_switching = True  # until it has its links
+        runner.opens_late = key in self.found.replaced
         return runner
-
-    async def _discard(self, runners: Collection[Runner]) -> None:
-        for runner in runners:
-            runner.forget_wakes()
-            if isinstance(runner.driver, OwnTask):
-                await runner.driver.order(runner.driver.retire)
-            else:
-                self.engine.close_runner(runner)
 
     # -- mark
 
@@ -235,9 +226,9 @@ class Changing:
         self.has_switched = True
         key = runner.key
         if key in self.found.removed:
-            self._retire(runner)
+            Leaving(self.engine, runner, partial(self._leave, runner)).begin()
         elif key in self._successors:
-            self._hand_over(runner, self._successors[key])
+            self._hand_over(runner)
         else:
             if key in self.found.replaced:
                 self.change.state[key] = "kept"
@@ -279,164 +270,30 @@ class Changing:
         self.settling.switched(key)
         self._look_whether_complete()
 
-    # -- handing over
+    # -- handing over, and removing
 
-    def _hand_over(self, old: Runner, new: Runner) -> None:
-        old.is_switching = True
-        if old.is_over and not new.node.is_source:
-            self._begin_over(old, new)
-        elif new.node.state == "flush" and hasattr(old.process, "end"):
-            self.change.state[old.key] = "flushed"
-            self._flush(old, partial(self._carry, old, new))
-        else:
-            self._carry(old, new)
+    def _hand_over(self, old: Runner) -> None:
+        key = old.key
+        Handover(
+            self.engine,
+            old,
+            self._successors[key],
+            lambda: self._runner(key, self.new.active[key]),
+            go_on=self._handed_over,
+            held=partial(self._tell_held, key),
+        ).begin()
 
-    def _begin_over(self, old: Runner, new: Runner) -> None:
-        """The old one has ended, and all its links with it: the new one begins when something comes."""
-        new.is_over = True
-        go_on = partial(self._go_on, old, new)
-        if isinstance(new.driver, OwnTask) and new.process is not None:
-            self._order(new, new.driver.close, go_on)
-        else:
-            self.engine.close_runner(new)
-            go_on()
+    def _handed_over(self, handover: Handover) -> None:
+        self.change.state[handover.old.key] = handover.handing
+        self._go_on(handover.old, handover.new)
 
-    def _flush(self, runner: Runner, then: Callable[[], None]) -> None:
-        if isinstance(runner.driver, OwnTask):
-            self._order(runner, partial(runner.driver.give_end), then)
-        else:
-            runner.is_switching = False
-            runner.flush(then)
-            runner.wake()
-
-    def _carry(self, old: Runner, new: Runner) -> None:
-        """Take the old state, close the old process, give the new one the state."""
-        old.is_switching = True
-        self._take_state(old, new, lambda: self._close(old, lambda: self._give_state(old, new)))
-
-    def _take_state(self, old: Runner, new: Runner, then: Callable[[], None]) -> None:
-        how = new.node.state
-        if old.key in self._carried or how in ("fresh", "flush"):
-            then()
-        elif old.node.kind == "stateful" == new.node.kind:
-            if callable(how) or same(old.node.initial, new.node.initial):
-                self._carried[old.key] = old.state
-            then()
-        elif hasattr(old.process, "snapshot") and hasattr(new.process, "restore"):
-            self._call(old, new, old, old.process.snapshot, then)
-        else:
-            then()
-
-    def _give_state(self, old: Runner, new: Runner) -> None:
-        key, how = old.key, new.node.state
-        go_on = partial(self._go_on, old, new)
-        if key not in self._carried:
-            self.change.state.setdefault(key, "fresh")
-            go_on()
-            return
-        self.change.state[key] = "carried"
-        try:
-            state = how(self._carried[key]) if callable(how) else self._carried[key]
-        except Exception as exc:
-            self._hold(old, new, exc)
-            return
-        if new.node.kind == "stateful":
-            new.state = state
-            go_on()
-        else:
-            self._call(old, new, new, partial(new.process.restore, state), go_on)
-
-    def _call(
-        self, old: Runner, new: Runner, whose: Runner, method: Callable[[], Any], then: Callable[[], None]
-    ) -> None:
-        """Call `snapshot` or `restore`, in the task of the process if it has one."""
-
-        def keep(result: Any) -> None:
-            if whose is old:
-                self._carried[old.key] = result
-
-        if isinstance(whose.driver, OwnTask):
-            self._order(old, partial(whose.driver.call, method), then, keep, new, whose)
-            return
-        try:
-            keep(method())
-        except Exception as exc:
-            self._hold(old, new, exc)
-        else:
-            then()
-
-    def _close(self, runner: Runner, then: Callable[[], None]) -> None:
-        driver = runner.driver
-        if isinstance(driver, OwnTask) and driver.has_something_to_close:
-            self._order(runner, driver.retire, then)
-            return
-        if driver is not None:
-            driver.dismiss()
-        self.engine.close_runner(runner)
-        then()
-
-    def _order(
-        self,
-        old: Runner,
-        action: Callable[[], Awaitable[Any]],
-        then: Callable[[], None],
-        keep: Callable[[Any], None] | None = None,
-        new: Runner | None = None,
-        whose: Runner | None = None,
-    ) -> None:
-        """Have something done in a node's own task, and go on when it is."""
-        driver = (whose or old).driver
-        assert isinstance(driver, OwnTask)
-
-        def obeyed(done: asyncio.Future[Any]) -> None:
-            if done.cancelled():
-                return  # everything stops
-            error = done.exception()
-            if error is None:
-                if keep is not None:
-                    keep(done.result())
-                then()
-            elif new is not None:
-                self._hold(old, new, error)
-            else:
-                old.fail("close", None, error, skip=then, is_last=True)
-
-        driver.order(action).add_done_callback(partial(self.engine.guarded, obeyed))
-
-    def _hold(self, old: Runner, new: Runner, cause: BaseException) -> None:
-        """Hold between the old process and the new; upstream waits."""
-        of_user_code(cause)
-        old.trouble = trouble = Trouble("hand over", None, cause, self.engine.loop.time())
-        trouble.state = "holding"
-        trouble.again = partial(self._carry, old, new)
-        trouble.skip = partial(self._give_up_state, old, new)
-        old.is_switching = False
-        self._tell(HandoverError(old.key, self.change, cause), cause)
-
-    def _give_up_state(self, old: Runner, new: Runner) -> None:
-        old.is_switching = True
-        self._carried.pop(old.key, None)
-        self.change.state[old.key] = "fresh"
-        self._close(old, partial(self._go_on, old, new))
-
-    def _tell(self, error: BaseException, cause: BaseException) -> None:
-        error.__cause__ = cause
+    def _tell_held(self, key: Key, cause: BaseException) -> None:
         if not self.done.done():
+            error = HandoverError(key, self.change, cause)
+            error.__cause__ = cause
             self.done.set_exception(error)
 
-    # -- removing
-
-    def _retire(self, runner: Runner) -> None:
-        """End a node that was removed: what `end` gives still goes out, before the marker."""
-        runner.is_switching = True
-        leave = partial(self._close, runner, partial(self._leave, runner))
-        if runner.is_over or runner.is_fresh or not hasattr(runner.process, "end"):
-            leave()
-        else:
-            self._flush(runner, leave)
-
     def _leave(self, runner: Runner) -> None:
-        runner.is_switching = True
         self._send_markers(runner)
         self.engine.remove_runner(runner)
         for link in self._lost.pop(runner.key, []):
@@ -470,7 +327,7 @@ class Changing:
         opened = [*self._added.values(), *self._successors.values()]
         self._is_complete = True
         self.engine.settling.remove(self)
-        self.engine.start_task(None, self._discard(opened))
+        self.engine.discard(opened)
         self.engine.change_over()
 
     def waiting_for(self) -> dict[Key, str]:
@@ -513,17 +370,22 @@ class Changing:
 
 
 def _why(runner: Runner) -> str:
-    match runner.standing:
-        case "holding" | "retrying":
-            return f"is {runner.standing} on an error"
-        case "paused":
-            return "is paused"
-        case "full":
-            return "waits for a full link"
-        case _ if runner.driver is not None and runner.driver.is_busy:
-            return "is busy in user code"
-        case _:
-            return "waits for the marker"
+    now = runner.host.loop.time()
+    if runner.trouble is not None:
+        trouble = runner.trouble
+        return f"is {runner.standing} for {_ago(trouble.since, now)}: {said_by(trouble.cause)}"
+    if runner.is_paused:
+        return "is paused"
+    if runner.driver is not None and runner.driver.is_busy:
+        return f"is busy in user code for {_ago(runner.driver.busy_since, now)}"
+    full = sorted([_key_of(link.reader) for link in runner.outputs if link.is_full], key=key_order)
+    if full:
+        return f"waits for a full link to {', '.join(map(canonical, full))}"
+    return "waits for the marker"
+
+
+def _ago(time: float, now: float) -> str:
+    return f"{now - time:.3g} s"
 
 
 def _keeps_process(old: Node, new: Node) -> bool:

@@ -13,7 +13,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Generator, Itera
 from functools import partial
 from itertools import islice
 from types import coroutine
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 import anyio
 
@@ -63,6 +63,7 @@ class OwnTask:
         self._is_mid = False  # waits in the middle of an item
         self._has_loop = False  # nothing else has run on the loop since the slice began
         self.is_busy = False
+        self.busy_since = 0.0
         self._is_pulling = False  # waits for the source's next value
         self._is_stopping = False
         self._is_stopped = False  # was thrown into its wait
@@ -112,9 +113,19 @@ class OwnTask:
         """Call a method of the process; to be ordered."""
         return await _awaited(method())
 
-    async def give_end(self) -> None:
-        """Send what `end` gives; to be ordered."""
-        await self._give_own("end")
+    async def flush_end(self) -> None:
+        """Send what `end` gives; to be ordered.  Raises what it raises."""
+        runner = self._runner
+        runner.forget_wakes()
+        self._left = 0
+        try:
+            await self._give_from(runner.process.end)
+        except (Exception, asyncio.CancelledError):
+            runner.left = self._left + self._send_whole()
+            raise
+        finally:
+            self.is_busy = False
+        await self._flush_with_room()
 
     def give_up(self) -> None:
         """Cancel the call under way; what it has in hand goes to the dead letters."""
@@ -130,6 +141,16 @@ class OwnTask:
         self._is_dismissed = True
         await self._close_iterator()
         await self._close()
+
+    @property
+    def is_beginning(self) -> bool:
+        """Whether a `begin` is under way."""
+        return self._begun is not None and not self._begun.done()
+
+    def give_up_begin(self) -> None:
+        """Cancel a `begin` under way."""
+        if self.is_beginning and self._task is not None:
+            self._task.cancel()
 
     def begin(self) -> asyncio.Future[None]:
         """Start the task with the process's `begin`; done when that is."""
@@ -316,7 +337,7 @@ class OwnTask:
         is_many = runner.filling is not None
         fn = runner.node.fn
         timeout_s, turns = runner.node.timeout_s, runner.host.turns
-        self.is_busy = True
+        self.is_busy, self.busy_since = True, runner.host.loop.time()
         for place, value in enumerate(chunk.values):
             in_hand.set((chunk, place))
             if place:
@@ -504,7 +525,8 @@ class OwnTask:
             self.flush()
 
     async def _give_from(self, method: Callable[..., Any], *args: Any) -> None:
-        self._chunk, self._kept, self.is_busy = None, 0, True
+        self._chunk, self._kept = None, 0
+        self.is_busy, self.busy_since = True, self._runner.host.loop.time()
         in_hand.set(None)
         result = method(*args)
         if not hasattr(type(result), "__aiter__"):
@@ -809,12 +831,21 @@ async def _awaited(result: Any) -> Any:
     return await result if hasattr(type(result), "__await__") else result
 
 
+class _Call(NamedTuple):
+    """One call under way."""
+
+    link: Link  # where its value came from
+    chunk: Chunk  # that one value
+    task: asyncio.Task[Any]
+    since: float  # on the loop's clock
+
+
 class Calling:
     """One node with several calls under way, each in a task; their outputs keep the order of the values."""
 
     def __init__(self, runner: Runner) -> None:
         self._runner = runner
-        self._calls: deque[tuple[Link, Chunk, asyncio.Task[Any]]] = deque()  # (from, one value, its call), oldest first
+        self._calls: deque[_Call] = deque()  # oldest first
         self._record: Any = None  # of the values whose outputs wait to be sent
         self._filling = runner.filling or Filling()
         self._names: list[Any] = []
@@ -826,6 +857,16 @@ class Calling:
     @property
     def is_busy(self) -> bool:
         return bool(self._calls)
+
+    @property
+    def busy_since(self) -> float:
+        """When the oldest call was started."""
+        return self._calls[0].since if self._calls else 0.0
+
+    @property
+    def is_beginning(self) -> bool:
+        """There is nothing to begin."""
+        return False
 
     def interrupt(self) -> None:
         """Only sources are interrupted."""
@@ -858,7 +899,7 @@ class Calling:
             if taken is None:
                 return
             link, chunk = taken
-            self._calls.append((link, chunk, self._start(chunk)))
+            self._calls.append(_Call(link, chunk, self._start(chunk), runner.host.loop.time()))
 
     def _start(self, chunk: Chunk) -> asyncio.Task[Any]:
         runner = self._runner
@@ -885,8 +926,8 @@ class Calling:
     def _settle(self) -> None:
         """Send the outputs of the calls that have come back, as far as all before them have and there is room."""
         runner = self._runner
-        while self._calls and self._calls[0][2].done() and not runner.full_links:
-            _, chunk, task = self._calls[0]
+        while self._calls and self._calls[0].task.done() and not runner.full_links:
+            _, chunk, task, _ = self._calls[0]
             error = _error_of(task)
             try:
                 if error is None and self._rest is None:
@@ -925,8 +966,8 @@ class Calling:
         return False
 
     def _call_again(self) -> None:
-        link, chunk, _ = self._calls[0]
-        self._calls[0] = (link, chunk, self._start(chunk))
+        failed = self._calls[0]
+        self._calls[0] = failed._replace(task=self._start(failed.chunk), since=self._runner.host.loop.time())
 
     def _skip(self) -> None:
         self._calls.popleft()
@@ -934,7 +975,7 @@ class Calling:
     @property
     def is_between(self) -> bool:
         """Whether nothing is half made."""
-        return not self._calls or (self._runner.trouble is not None and all(call[2].done() for call in self._calls))
+        return not self._calls or (self._runner.trouble is not None and all(call.task.done() for call in self._calls))
 
     @property
     def is_producing(self) -> bool:
@@ -950,13 +991,13 @@ class Calling:
 
     def give_up(self) -> None:
         """Cancel the calls under way; what they have in hand goes to the dead letters."""
-        for _, _, task in self._calls:
-            task.cancel()
+        for call in self._calls:
+            call.task.cancel()
 
     def dismiss(self) -> None:
         """Return what is held, and what has come back behind it, to the links."""
-        for link, chunk, _ in reversed(self._calls):
-            link.put_back(chunk)
+        for call in reversed(self._calls):
+            call.link.put_back(call.chunk)
         self._calls.clear()
 
     def forget_oldest(self) -> None:

@@ -13,7 +13,7 @@ from collections.abc import Callable, Coroutine, Iterable
 from typing import Any, Literal, NoReturn
 
 from hotplumb._changes import Change, Changing
-from hotplumb._drivers import SWALLOW_LEAVE_S, SWALLOW_WARN_S
+from hotplumb._drivers import SWALLOW_LEAVE_S, SWALLOW_WARN_S, OwnTask
 from hotplumb._links import WHOLE, Inbox, Link, Marker
 from hotplumb._log import log
 from hotplumb._runner import Numbers, Runner
@@ -170,7 +170,7 @@ class Engine:
         with collection_off():
             for runner in runners:
                 try:
-                    awaited = self._opened(runner)
+                    awaited = self.opened(runner)
                 except Exception as exc:
                     return [(runner, exc)]
                 if awaited is not None:
@@ -198,7 +198,8 @@ class Engine:
         streams = [key for key, runner in self.runners.items() if runner.node.kind == "errors"]
         return frozenset(streams).union(*(self.topology.downstream(key) for key in streams))
 
-    def _opened(self, runner: Runner) -> asyncio.Future[Any] | None:
+    def opened(self, runner: Runner) -> asyncio.Future[Any] | None:
+        """Open what runs in a runner; gives what is left to wait for.  Raises what user code raises."""
         began = self.turns.clock()
         try:
             awaited = runner.open()
@@ -223,6 +224,28 @@ class Engine:
             if errors:
                 return errors
         return []
+
+    async def close_unused(self, runners: Iterable[Runner]) -> None:
+        """Close what has been opened and will not be used."""
+        for runner in runners:
+            runner.forget_wakes()
+            driver = runner.driver
+            try:
+                if isinstance(driver, OwnTask):
+                    driver.give_up_begin()
+                    await driver.order(driver.retire)
+                else:
+                    runner.close()
+            except Exception as exc:
+                log().warning("closing what was not used failed", key=canonical(runner.key), error=said_by(exc))
+
+    def discard(self, runners: Iterable[Runner]) -> None:
+        """Close what has been opened and will not be used, without waiting for it."""
+        self.start_task(None, self.close_unused(list(runners)))
+
+    def start_call(self, runner: Runner, awaitable: Any) -> asyncio.Task[Any]:
+        """Await something of user code."""
+        return self.start_task(runner.key, _awaited(awaitable), is_call=True)
 
     async def _close(self) -> None:
         """Cancel what still runs, close what is still open."""
@@ -305,15 +328,23 @@ class Engine:
             if not changing.change.touched:
                 self._reign_unchanged(changing)
                 return changing.change
-            async with asyncio.timeout(timeout_s):
-                await changing.open()
+            deadline = None if timeout_s is None else self.loop.time() + timeout_s
+            await self._open_within(changing, deadline)
         except BaseException:
             self.change_over()
             raise
         self.changing = changing
         changing.begin()
-        await self._come_through(changing, timeout_s)
+        await self._come_through(changing, deadline)
         return changing.change
+
+    async def _open_within(self, changing: Changing, deadline: float | None) -> None:
+        try:
+            async with asyncio.timeout_at(deadline):
+                await changing.open()
+        except TimeoutError:
+            waiting_for = dict.fromkeys(changing.unbegun, "is busy in `begin`")
+            raise ChangeTimeout(changing.change, waiting_for, True) from None
 
     async def _wait_turn(self) -> None:
         while self._is_changing:
@@ -331,9 +362,9 @@ class Engine:
                 waiter.set_result(None)
                 return
 
-    async def _come_through(self, changing: Changing, timeout_s: float | None) -> None:
+    async def _come_through(self, changing: Changing, deadline: float | None) -> None:
         try:
-            async with asyncio.timeout(timeout_s):
+            async with asyncio.timeout_at(deadline):
                 await self.wait(changing.done)
         except TimeoutError:
             waiting_for = changing.waiting_for()
@@ -568,6 +599,10 @@ class Engine:
         """Which sinks want `key` now."""
         active = self.topology.active
         return frozenset(other for other in self.topology.downstream(key) | {key} if active[other].is_sink)
+
+
+async def _awaited(awaitable: Any) -> Any:
+    return await awaitable
 
 
 _CHANCES = 1 << 30

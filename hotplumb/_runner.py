@@ -46,8 +46,9 @@ from hotplumb._work import (
 from hotplumb.errors import NodeError, UsageError, of_user_code
 from hotplumb.items import Chunk, Failure, Hop, Item, Members, Record, Root, in_hand
 from hotplumb.keys import Key
-from hotplumb.nodes import Node, is_async
+from hotplumb.nodes import Node, is_async, is_exclusive
 
+HAND_OVER = "hand over"  # what a node holds on between two processes
 LONG_RUN_S = 120.0  # a source that has run for so long between two failures is taken to have recovered
 CHUNK_ITEMS = 256  # larger chunks lose to caches and the collector on real records
 
@@ -174,6 +175,14 @@ class Driver(Protocol):
         """Whether user code is under way."""
 
     @property
+    def busy_since(self) -> float:
+        """When it was called, on the loop's clock."""
+
+    @property
+    def is_beginning(self) -> bool:
+        """Whether a `begin` is under way."""
+
+    @property
     def is_between(self) -> bool:
         """Whether nothing is half made."""
 
@@ -244,6 +253,7 @@ class Runner:
         "node",
         "numbers",
         "open_inputs",
+        "opens_late",
         "outputs",
         "process",
         "pull",
@@ -287,7 +297,8 @@ class Runner:
         self.switching: Switcher | None = None  # the change it is to switch in, as soon as it is between two items
         self.is_switching = False  # hands its state over
         self.is_given_up = False  # what it has in hand is to go to the dead letters, whatever its policy
-        self.after_end: Callable[[], None] | None = None  # what follows `end` in place of the end of the node
+        self.after_end: Callable[[BaseException | None], None] | None = None  # what follows `end`, and what that raised
+        self.opens_late = False  # what is exclusive is opened when the one before has closed
         self.trouble: Trouble | None = None  # what it has failed on, until that is decided
         self.attempts = 0  # that have failed, of what it works on now
         self.front: Link | None = None  # where the value to try again waits: to be taken next, alone
@@ -520,7 +531,15 @@ class Runner:
     # -- opening
 
     def open(self) -> Awaitable[None] | None:
-        """Make and begin what runs here; gives what is left to await.  Raises what user code raises."""
+        """Make and begin what runs here; gives what is left to await.  Raises what user code raises.
+
+        Of what is exclusive and is to be opened late, only the process is made.
+        """
+        if self.node.kind == "process" and self.process is None:
+            self.process = _made(self.node.fn)
+        if self.opens_late and is_exclusive(type(self.process) if self.node.kind == "process" else self.node.fn):
+            return None
+        self.opens_late = False
         match self.node.kind:
             case "source":
                 return self._open_source()
@@ -570,10 +589,8 @@ class Runner:
             self.state = self.next_state
 
     def _open_process(self) -> Awaitable[None] | None:
-        """Make the process; begin it here or, if anything of it is async, in a task of its own."""
-        self.process = process = self.node.fn()
-        if not callable(getattr(process, "process", None)):
-            raise UsageError(f"process({self.node.fn!r}) made {process!r}, which has no method `process(value)`")
+        """Begin the process here or, if anything of it is async, in a task of its own."""
+        process = self.process
         self.renew_context()
         if self.node.timeout_s is not None and not is_async(process.process):
             raise UsageError(f"within({self.node.timeout_s}): {process.process!r} is plain, so it cannot be given up")
@@ -833,6 +850,10 @@ class Runner:
         how many of its outputs have been sent already; `is_last` says that there is nothing to try again.
         """
         of_user_code(cause)
+        if self.after_end is not None:
+            self.left = left
+            self._flushed(cause)
+            return
         self.attempts += 1
         host = self.host
         policy = self.node.on_error or host.on_error
@@ -865,6 +886,9 @@ class Runner:
     def try_again(self) -> None:
         """Attempt once more what has failed."""
         trouble = self._out_of_trouble()
+        if trouble.call == HAND_OVER:
+            self._go_on_handing_over(trouble.again)
+            return
         self.front, self.act = trouble.link, trouble.again
         self.wake()
 
@@ -876,9 +900,16 @@ class Runner:
         if trouble.link is not None:
             self.front = trouble.link
             self.next_chunk(1)
-        self.act = trouble.skip
         self.host.dead_letter(self, Failure(self.key, trouble.item, trouble.cause, attempts, reason))
+        if trouble.call == HAND_OVER:
+            self._go_on_handing_over(trouble.skip)
+            return
+        self.act = trouble.skip
         self.wake()
+
+    def _go_on_handing_over(self, act: Callable[[], None] | None) -> None:
+        assert act is not None
+        self.host.loop.call_soon(act)  # not from within whatever user code has called `retry`
 
     def _out_of_trouble(self) -> Trouble:
         trouble, self.trouble = self.trouble, None
@@ -905,8 +936,7 @@ class Runner:
 
     def _over(self) -> None:
         if self.after_end is not None:
-            then, self.after_end, self.is_ending = self.after_end, None, False
-            then()
+            self._flushed(None)
             return
         try:
             self.close()
@@ -968,11 +998,16 @@ class Runner:
             or self.node.kind == "errors"
         )
 
-    def flush(self, then: Callable[[], None]) -> None:
-        """Send what `end` gives, and go on with `then`."""
-        self.is_ending, self.after_end = True, then
+    def flush(self, flushed: Callable[[BaseException | None], None]) -> None:
+        """Send what `end` gives, and call `flushed` with what it raised."""
+        self.is_ending, self.after_end = True, flushed
         self.forget_wakes()
         self._pull_from("end")
+
+    def _flushed(self, cause: BaseException | None) -> None:
+        flushed, self.after_end, self.is_ending = self.after_end, None, False
+        assert flushed is not None
+        flushed(cause)
 
     def pass_end(self) -> None:
         """Tell the readers, and the plumbing."""
@@ -1011,6 +1046,7 @@ class Runner:
         self.state = self.node.initial
         try:
             if self.node.kind == "process":
+                self.process = _made(self.node.fn)
                 self._open_process()
         except (Exception, asyncio.CancelledError) as exc:
             self.put_back(link, chunk)
@@ -1081,6 +1117,13 @@ class Runner:
         if self.inbox is not None:
             self.dropped += self.inbox.close()
         self.wake()
+
+
+def _made(make: Callable[[], Any]) -> Any:
+    process = make()
+    if not callable(getattr(process, "process", None)):
+        raise UsageError(f"process({make!r}) made {process!r}, which has no method `process(value)`")
+    return process
 
 
 def _close_iterator(iterator: Iterator[Any] | None) -> None:

@@ -20,7 +20,7 @@ import functools
 import inspect
 import math
 from collections.abc import AsyncIterable, Callable, Iterable
-from typing import Any, Literal, Protocol, get_args
+from typing import Any, Literal, Protocol, TypeVar, get_args
 
 import attrs
 
@@ -43,6 +43,8 @@ Kind = Literal[
 ]
 
 State = Literal["carry", "fresh", "flush"] | Callable[[Any], Any]
+
+F = TypeVar("F", bound=Callable[..., Any])
 
 Overflow = Literal["wait", "drop_oldest", "drop_newest", "latest"]
 
@@ -447,6 +449,41 @@ def _node(
 def _check_count(kind: str, name: str, value: object) -> None:
     if not isinstance(value, int) or isinstance(value, bool) or value < 1:
         raise UsageError(f"{kind}(..., {name}={value!r}): {name} is a whole number of at least 1")
+
+
+def exclusive(opened: F) -> F:
+    """Mark what cannot be open twice, a listening port or a lock file: a `Process` class, or the function of a source.
+
+    When such a node is replaced while it runs, the new one begins after the old one has closed, and not before, as
+    others do, where a failure would still reject the change: if it cannot begin, the node holds without a process, its
+    upstream waits, and the change raises `HandoverError`.  `plumbing.retry(key)` tries again, and so does another
+    `replace`.  A class is taken to open nothing before `begin`; its subclasses are exclusive too.
+
+    >>> import hotplumb as hp
+    >>> @hp.exclusive
+    ... class Locked:
+    ...     def begin(self, context):
+    ...         self.lock = open("feed.lock", "x")
+    ...     def process(self, value):
+    ...         return value
+    ...     def close(self):
+    ...         self.lock.close()
+    """
+    try:
+        setattr(opened, _EXCLUSIVE, True)
+    except (AttributeError, TypeError):
+        raise UsageError(f"exclusive({opened!r}): give a Process class, or a function that is written in Python") from None
+    return opened
+
+
+def is_exclusive(opened: object) -> bool:
+    """Whether `opened`, or what it is a partial of, is marked as exclusive."""
+    while isinstance(opened, functools.partial):
+        opened = opened.func
+    return getattr(opened, _EXCLUSIVE, False) is True
+
+
+_EXCLUSIVE = "__hotplumb_exclusive__"
 
 
 def is_async(fn: object) -> bool:

@@ -13,6 +13,7 @@ import secrets
 from collections.abc import Callable, Generator
 
 import pytest
+import structlog
 from hypothesis import HealthCheck, settings
 
 BASE_SEED = pytest.StashKey[int]()
@@ -69,3 +70,10 @@ def seeds(request: pytest.FixtureRequest) -> Callable[[int], list[int]]:
 def seed(seeds: Callable[[int], list[int]]) -> int:
     """One seed for this test, of this run."""
     return seeds(1)[0]
+
+
+@pytest.fixture(autouse=True)
+def _structlog_as_found() -> Generator[None, None, None]:
+    """Capturing its records configures structlog for good, and then the standard logging sees none of ours."""
+    yield
+    structlog.reset_defaults()

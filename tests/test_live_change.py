@@ -316,10 +316,10 @@ def test_a_change_that_no_node_has_switched_in_is_withdrawn_when_its_time_is_up(
         topology = hp.Topology().add("n", hp.source(range(3))).add("m", hp.map(slow, "n")).add("out", hp.collect("m"))
         async with hp.Plumbing(topology) as plumbing:
             await asyncio.sleep(1)
-            with pytest.raises(hp.ChangeTimeout, match='"m" is busy in user code; it is withdrawn') as late:
+            with pytest.raises(hp.ChangeTimeout, match='"m" is busy in user code for 2 s; it is withdrawn') as late:
                 await plumbing.apply(plumbing.topology.replace("m", hp.map(old, "n")), timeout_s=1)
             assert late.value.withdrawn
-            assert late.value.waiting_for == {"m": "is busy in user code"}
+            assert late.value.waiting_for == {"m": "is busy in user code for 2 s"}
             assert plumbing.epoch == 0
             await plumbing.join()
             assert plumbing.collected() == {"out": [0, 1, 2]}
