@@ -3,9 +3,10 @@
 Rule 1: from the moment a link from inside the region has delivered the marker, the node stops reading it.
 Rule 2: when every such link has delivered it, the node switches, once, and then reads all its links.
 Rule 3: a link that its reader has closed counts as having delivered it.
-Rule 4: a node below the region passes the settling marker on, once, when it has come in on every link that, when the
+Rule 4: new links are read only after their reader has switched.
+Rule 5: a node below the region passes the settling marker on, once, when it has come in on every link that, when the
         change was planned, came from the region or from below it, and that is still there.
-Rule 5: a change has settled when all its nodes have switched, and all that were below and are still there have passed
+Rule 6: a change has settled when all its nodes have switched, and all that were below and are still there have passed
         the settling marker on.
 
 Sources: aligned snapshots, arXiv:1506.08603, the acyclic case; regions after Fries, VLDB 2022.
@@ -22,17 +23,23 @@ L = TypeVar("L")  # what stands for a link
 
 
 class Alignment(Generic[L]):
-    """One node inside the region, until it has switched."""
+    """One node inside the region, until it has switched.
 
-    __slots__ = ("_awaited", "_marked")
+    Args:
+        awaited: its links from inside the region that it has not closed.
+        without: a rule to leave out, for tests of the tests: "align" (1 and 2) or "late" (4).
+    """
 
-    def __init__(self, awaited: Collection[L]) -> None:
+    __slots__ = ("_awaited", "_marked", "_without")
+
+    def __init__(self, awaited: Collection[L], without: str = "") -> None:
         self._awaited = set(awaited)
         self._marked: set[L] = set()
+        self._without = without
 
     def may_read(self, link: L) -> bool:
         """Rule 1."""
-        return link not in self._marked
+        return link not in self._marked or self._without == "align"
 
     def awaits(self, link: L) -> bool:
         """Whether the marker is still to come on `link`."""
@@ -50,18 +57,31 @@ class Alignment(Generic[L]):
     @property
     def is_complete(self) -> bool:
         """Rule 2."""
-        return not self._awaited
+        return not self._awaited or (self._without == "align" and bool(self._marked))
+
+    @property
+    def takes_up_new_links(self) -> bool:
+        """Rule 4."""
+        return self._without == "late"
 
 
 class Settling(Generic[L]):
-    """What is below one change, until nothing but state has met the old version."""
+    """What is below one change, until nothing but state has met the old version.
 
-    def __init__(self, touched: Set[Key], inside: Set[Key], awaited: Mapping[Key, Collection[L]]) -> None:
+    Args:
+        touched: the nodes that the change touches.
+        inside: the nodes of its region.
+        awaited: {node below the region: its links from inside or below that it has not closed}.
+        without: a rule to leave out, for tests of the tests: "plan" (5: the first marker to come in is passed on).
+    """
+
+    def __init__(
+        self, touched: Set[Key], inside: Set[Key], awaited: Mapping[Key, Collection[L]], without: str = ""
+    ) -> None:
         self.touched = touched
         self._unswitched = set(inside)
-        self._awaited = {
-            key: set(links) for key, links in awaited.items()
-        }  # {key: links}, only nodes that have not passed it on
+        self._awaited = {key: set(links) for key, links in awaited.items()}  # only nodes that have not passed it on
+        self._without = without
 
     def switched(self, key: Key) -> None:
         """A node of the region has switched, or is there no longer."""
@@ -73,10 +93,17 @@ class Settling(Generic[L]):
         if awaited is None:
             return False
         awaited.discard(link)
-        if awaited:
+        if awaited and self._without != "plan":
             return False
         del self._awaited[key]
         return True
+
+    def at_once(self) -> list[Key]:
+        """The nodes that await the settling marker on no link, and pass it on when the change begins."""
+        found = [key for key, links in self._awaited.items() if not links]
+        for key in found:
+            del self._awaited[key]
+        return found
 
     def gone(self, key: Key) -> None:
         """A node is there no longer."""
@@ -84,5 +111,5 @@ class Settling(Generic[L]):
 
     @property
     def is_done(self) -> bool:
-        """Rule 5."""
+        """Rule 6."""
         return not self._unswitched and not self._awaited

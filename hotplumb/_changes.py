@@ -14,17 +14,18 @@ from __future__ import annotations
 
 import asyncio
 from collections import defaultdict
-from collections.abc import Callable
+from collections.abc import Callable, Set
 from functools import partial
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, ClassVar
 
 import attrs
 
-from hotplumb._alignment import Alignment, Settling
+from hotplumb._alignment import Alignment
 from hotplumb._handover import Handing, Handover, Leaving
 from hotplumb._links import WHOLE, Link, Marker, Parked
 from hotplumb._runner import Runner
-from hotplumb.errors import ChangeRejected, HandoverError, of_user_code, said_by
+from hotplumb._settling import Following
+from hotplumb.errors import ChangeRejected, of_user_code, said_by
 from hotplumb.items import Hop
 from hotplumb.keys import Key, Output, canonical, key_order
 from hotplumb.nodes import Node
@@ -35,6 +36,7 @@ if TYPE_CHECKING:
     from hotplumb._engine import Engine
 
 MANY = ("flat_map", "stateful", "process")  # kinds that can give several outputs for one input
+
 
 @attrs.define(eq=False)
 class Change:
@@ -61,21 +63,33 @@ class Change:
     """From the heads' switch to the last, on the loop's clock."""
     crossed: int = 0
     """Families that have met both versions of a node; 0 but after a repair."""
-    _changing: Changing | None = None
+    _following: Following | None = attrs.field(default=None, repr=False)
+    _engine: Engine | None = attrs.field(default=None, repr=False)
 
     async def wait_settled(self) -> None:
         """Return when nothing but state that has met the old version is under way any more."""
-        if self._changing is not None:
-            await self._changing.wait_settled()
+        if self._following is not None:
+            await self._following.wait_settled()
 
     def force(self, key: object) -> None:
         """Give up what a node that holds the change up has in hand; it goes to the dead letters."""
-        if self._changing is not None:
-            self._changing.force(key)
+        if self._engine is not None:
+            self._engine.force(key)
+
+    def follow(self, following: Following) -> None:
+        """Settle when `following` does."""
+        self._following = following
+
+    def count_crossed(self, families: int) -> None:
+        """So many more families have met both versions."""
+        self.crossed += families
 
 
 class Changing:
     """The carrying out of one change."""
+
+    without: ClassVar[str] = ""
+    """A clause of the rules to leave out, for tests of the tests; see `region_of` and `_alignment`."""
 
     def __init__(self, engine: Engine, new: Topology) -> None:
         self.engine = engine
@@ -90,10 +104,9 @@ class Changing:
             found.added,
             found.removed,
             found.replaced,
-            changing=self,
+            engine=engine,
         )
         self.done: asyncio.Future[None] = engine.loop.create_future()
-        self.settling: Settling[Link] = Settling(frozenset(), frozenset(), {})
         self.has_switched = False
         self.unbegun: list[Key] = []  # whose `begin` had not come back when the opening was given up
         self._is_complete = False
@@ -102,9 +115,9 @@ class Changing:
         self._left: set[Key] = set()  # of the region, not yet switched
         self._region = Region(frozenset(), frozenset(), frozenset())
         self._outputs: defaultdict[Key, list[Link]] = defaultdict(list)  # {key: new links from it}
-        self._inputs: defaultdict[Key, list[Link]] = defaultdict(list)  # {key: new links to it}
+        self.pending: defaultdict[Key, list[Link]] = defaultdict(list)  # {key: new links to it, till it switches}
+        self.repaired: set[Key] = set()  # nodes that were repaired meanwhile
         self._lost: defaultdict[Key, list[Link]] = defaultdict(list)  # {key: links that go, at either end}
-        self._settled: list[asyncio.Future[None]] = []
         self._began = 0.0
 
     # -- open
@@ -121,7 +134,7 @@ class Changing:
         try:
             errors = await self.engine.open_runners(runners)
         except BaseException:
-            self.unbegun = [runner.key for runner in runners if runner.driver is not None and runner.driver.is_beginning]
+            self.unbegun = [runner.key for runner in runners if runner.driver and runner.driver.is_beginning]
             await self.engine.close_unused(runners)
             raise
         if errors:
@@ -147,12 +160,15 @@ class Changing:
             sources=_sources(engine.runners),
             readers=_readers(engine.runners),
             is_many=lambda key: _is_many(engine.runners[key]),
-            unsettled={key for changing in engine.settling for key in changing.change.touched},
+            unsettled={key for following in engine.following for key in following.touched},
+            without=self.without,
         )
         self.change.region, self.change.heads = region.inside, region.heads
         self._left = set(region.inside)
         self._make_links()
-        self._settle_below()
+        below = awaited_below(engine, region.inside, region.below)
+        self._following = Following(engine, self.change.touched, region.inside, below, self.without)
+        self.change.follow(self._following)
         for runner in self._added.values():
             self._attach(runner)
         self._align()
@@ -178,8 +194,8 @@ class Changing:
         for read in node.reads:
             if read not in there:
                 name = read.name if isinstance(read, Output) else WHOLE
-                link = Link(read, Parked(), Parked(), node.capacity, name, node.when_full)
-                self._inputs[key].append(link)
+                link = Link(read, Parked(node_key(read)), Parked(key), node.capacity, name, node.when_full)
+                self.pending[key].append(link)
                 self._outputs[node_key(read)].append(link)
 
     def _lose(self, link: Link) -> None:
@@ -187,21 +203,11 @@ class Changing:
             assert isinstance(end, Runner)
             self._lost[end.key].append(link)
 
-    def _settle_below(self) -> None:
-        region, runners = self._region, self.engine.runners
-        from_here = region.inside | region.below
-        awaited = {
-            key: [link for link in runners[key].inputs if not link.is_closed and _key_of(link.writer) in from_here]
-            for key in region.below
-        }
-        self.settling = Settling(self.change.touched, region.inside, awaited)
-        self.engine.settling.append(self)
-
     def _attach(self, runner: Runner) -> None:
         """Put an added node into the graph; what writes to it begins to when that switches."""
         self.engine.add_runner(runner)
         runner.is_switching = runner.node.is_source  # which wait until the change has come through
-        runner.rewire((), self._outputs.pop(runner.key, ()), self._inputs.pop(runner.key, ()))
+        runner.rewire((), self._outputs.pop(runner.key, ()), self.pending.pop(runner.key, ()))
 
     def _align(self) -> None:
         runners = self.engine.runners
@@ -210,12 +216,14 @@ class Changing:
             inner = [
                 link for link in runner.inputs if not link.is_closed and _key_of(link.writer) in self._region.inside
             ]
-            runner.alignment = Alignment(inner)
+            runner.alignment = Alignment(inner, self.without)
+            if runner.alignment.takes_up_new_links:
+                runner.take_up(self.pending.pop(runner.key, ()))
         heads = [runner for runner in inside if runner.alignment is not None and runner.alignment.is_complete]
         for runner in heads:
             runner.switching = self
         for runner in heads:
-            if runner.is_between:
+            if runner.is_between and not runner.is_switching:
                 self.switch(runner)
             else:
                 runner.wake()
@@ -245,7 +253,7 @@ class Changing:
         if key in self.change.touched:
             new.node, new.epoch, new.hop = node, self.change.epoch, Hop(key, self.change.epoch)
         new.trouble, new.is_switching = (old.trouble if new is old else None), False
-        lost, inputs = self._lost.pop(key, []), self._inputs.pop(key, [])
+        lost, inputs = self._lost.pop(key, []), self.pending.pop(key, [])
         new.rewire(lost, self._outputs.pop(key, ()), inputs)
         for link in lost:
             self.engine.link_gone(new, link)
@@ -263,34 +271,41 @@ class Changing:
     def _send_markers(self, runner: Runner) -> None:
         for link in runner.outputs:
             is_inner = _key_of(link.reader) in self._region.inside
-            link.mark(Marker("mark" if is_inner else "settle", self))
+            link.mark(Marker("mark", self) if is_inner else self._following.marker)
 
     def _has_gone_on(self, key: Key) -> None:
         self._left.discard(key)
-        self.settling.switched(key)
+        self._following.switched(key)
         self._look_whether_complete()
 
     # -- handing over, and removing
 
     def _hand_over(self, old: Runner) -> None:
         key = old.key
-        Handover(
-            self.engine,
-            old,
-            self._successors[key],
-            lambda: self._runner(key, self.new.active[key]),
-            go_on=self._handed_over,
-            held=partial(self._tell_held, key),
-        ).begin()
+        make = partial(self._runner, key, self.new.active[key])
+        Handover(self.engine, old, self._successors[key], self.change, make, self._handed_over).begin(self.told())
 
     def _handed_over(self, handover: Handover) -> None:
-        self.change.state[handover.old.key] = handover.handing
+        key, node = handover.old.key, handover.new.node
+        self.change.state[key] = handover.handing
+        if node is not self.new.active[key]:  # yet another was put in its place while it held
+            self.put(key, node)
         self._go_on(handover.old, handover.new)
 
-    def _tell_held(self, key: Key, cause: BaseException) -> None:
-        if not self.done.done():
-            error = HandoverError(key, self.change, cause)
-            error.__cause__ = cause
+    def put(self, key: Key, node: Node) -> None:
+        """Have another description of a node in what will reign."""
+        self.engine.note_former(self.new)
+        self.new = self.new.replace(key, node)
+
+    def told(self) -> asyncio.Future[None]:
+        """Done with an error when a node holds between two processes: so is the change, for who waits for it."""
+        told: asyncio.Future[None] = self.engine.loop.create_future()
+        told.add_done_callback(self._told)
+        return told
+
+    def _told(self, told: asyncio.Future[None]) -> None:
+        error = None if told.cancelled() else told.exception()
+        if error is not None and not self.done.done():
             self.done.set_exception(error)
 
     def _leave(self, runner: Runner) -> None:
@@ -307,14 +322,13 @@ class Changing:
         if not self._left and not self._is_complete:
             self._is_complete = True
             self.change.seconds = self.engine.loop.time() - self._began
-            self.change.topology = self.engine.reign(self.new, self.change)
+            self.change.topology = self.engine.reign(self.new, self.change, self.repaired)
             self.change.inverse = self.old.edited_from(self.change.topology, self.change.touched)
             for runner in self._added.values():
                 runner.is_switching = False
                 runner.wake()
             if not self.done.done():
                 self.done.set_result(None)
-        self.look_whether_settled()
 
     def withdraw(self) -> None:
         """Take the change back: no node has switched."""
@@ -326,7 +340,7 @@ class Changing:
             self.engine.remove_runner(runner)
         opened = [*self._added.values(), *self._successors.values()]
         self._is_complete = True
-        self.engine.settling.remove(self)
+        self._following.stop()
         self.engine.discard(opened)
         self.engine.change_over()
 
@@ -340,33 +354,23 @@ class Changing:
                 found[key] = _why(runners[key])
         return found
 
-    def force(self, key: object) -> None:
-        """Give up what a node has in hand."""
-        runner = self.engine.runner(key)
-        runner.is_paused = False
-        if runner.trouble is not None:
-            runner.pass_over("given up")
-        elif runner.driver is not None and runner.driver.is_busy:
-            runner.is_given_up = True
-            runner.driver.give_up()
-        runner.wake()
+    def repair(self, key: Key, node: Node) -> None:
+        """A node has been repaired while this was under way: it stays so, unless this gives it a process of its own."""
+        self.old = self.engine.topology
+        if key in self.new.active and key not in self._successors:
+            self.put(key, attrs.evolve(node, reads=self.new.reads(key)))
+            self.repaired.add(key)
 
-    # -- settling
 
-    def look_whether_settled(self) -> None:
-        """Tell those who wait for it when it has settled."""
-        if self._is_complete and self.settling.is_done and self in self.engine.settling:
-            self.engine.settling.remove(self)
-            for waiter in self._settled:
-                if not waiter.done():
-                    waiter.set_result(None)
-
-    async def wait_settled(self) -> None:
-        """Return when it has."""
-        if self in self.engine.settling:
-            waiter = self.engine.loop.create_future()
-            self._settled.append(waiter)
-            await self.engine.wait(waiter)
+def awaited_below(engine: Engine, inside: Set[Key], below: Set[Key]) -> dict[Key, list[Link]]:
+    """The links on which a settling marker is to come in, `{key below: links}`."""
+    runners, pending = engine.runners, {} if engine.changing is None else engine.changing.pending
+    from_here = inside | below
+    found: dict[Key, list[Link]] = {}
+    for key in below:
+        links = [*runners[key].inputs, *pending.get(key, ())]
+        found[key] = [link for link in links if not link.is_closed and _key_of(link.writer) in from_here]
+    return found
 
 
 def _why(runner: Runner) -> str:

@@ -127,6 +127,11 @@ class OwnTask:
             self.is_busy = False
         await self._flush_with_room()
 
+    def in_hand(self) -> Iterator[Chunk]:
+        """The values that user code works on."""
+        if self.is_busy and self._chunk is not None:
+            yield only(self._chunk, self._done, len(self._chunk))
+
     def give_up(self) -> None:
         """Cancel the call under way; what it has in hand goes to the dead letters."""
         if self._task is not None and self.is_busy:
@@ -314,7 +319,7 @@ class OwnTask:
         self.is_busy = False
         in_hand.set(None)
         runner.busy_s += runner.host.turns.clock() - began
-        runner.received += self._done
+        runner.count(chunk, self._done)
         await self._flush_with_room()
         left = self._left if error is not None else 0
         self._return_rest(link, chunk, started=self._done + (error is not None), done=self._done + bool(left))
@@ -940,7 +945,7 @@ class Calling:
                 return
             if self._take_rest(chunk):
                 self._calls.popleft()
-                runner.received += 1
+                runner.count(chunk, 1)
                 runner.attempts = 0
         self._flush()
 
@@ -993,6 +998,15 @@ class Calling:
         """Cancel the calls under way; what they have in hand goes to the dead letters."""
         for call in self._calls:
             call.task.cancel()
+
+    def in_hand(self) -> Iterator[Chunk]:
+        """The values that user code works on."""
+        return (call.chunk for call in self._calls)
+
+    async def wait_returned(self) -> None:
+        """Return when all calls under way have returned."""
+        while waiting := [call.task for call in self._calls if not call.task.done()]:
+            await asyncio.wait(waiting)
 
     def dismiss(self) -> None:
         """Return what is held, and what has come back behind it, to the links."""

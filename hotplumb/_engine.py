@@ -9,19 +9,24 @@ from __future__ import annotations
 import asyncio
 import random
 from collections import deque
-from collections.abc import Callable, Coroutine, Iterable
+from collections.abc import Callable, Coroutine, Iterable, Set
 from typing import Any, Literal, NoReturn
+
+import attrs
 
 from hotplumb._changes import Change, Changing
 from hotplumb._drivers import SWALLOW_LEAVE_S, SWALLOW_WARN_S, OwnTask
 from hotplumb._links import WHOLE, Inbox, Link, Marker
 from hotplumb._log import log
+from hotplumb._repair import Repair
 from hotplumb._runner import Numbers, Runner
+from hotplumb._settling import Following
 from hotplumb._supervision import Policy
 from hotplumb._turns import SLOW_CALL_S, Turns
 from hotplumb.errors import ChangeTimeout, NodeError, StaleTopology, UnknownKey, UsageError, of_user_code, said_by
 from hotplumb.items import Chunk, Failure, Origin, Root
 from hotplumb.keys import ERRORS, AllErrors, Errors, Key, Output, canonical, freeze
+from hotplumb.nodes import Node
 from hotplumb.topology import Topology, collection_off, node_key
 
 MOST_FORMER = 16  # topologies that have reigned before, for telling edits of them
@@ -49,7 +54,7 @@ class Engine:
         self._numbers: dict[Key, Numbers] = {}
         self._live = 0  # runners that have not ended
         self.changing: Changing | None = None  # the change under way
-        self.settling: list[Changing] = []  # changes that have not settled
+        self.following: list[Following] = []  # changes that have not settled
         self._is_changing = False
         self._next_change: deque[asyncio.Future[None]] = deque()  # of those whose change has to wait for its turn
         self._former: deque[Topology] = deque(maxlen=MOST_FORMER)
@@ -328,12 +333,12 @@ class Engine:
             if not changing.change.touched:
                 self._reign_unchanged(changing)
                 return changing.change
+            self.changing = changing
             deadline = None if timeout_s is None else self.loop.time() + timeout_s
             await self._open_within(changing, deadline)
         except BaseException:
             self.change_over()
             raise
-        self.changing = changing
         changing.begin()
         await self._come_through(changing, deadline)
         return changing.change
@@ -373,6 +378,27 @@ class Engine:
                 changing.withdraw()
             raise ChangeTimeout(changing.change, waiting_for, is_withdrawn) from None
 
+    async def repair(self, key: object, node: Node) -> Change:
+        """Have another process at a node that holds, at once."""
+        self.runner(key)
+        return await Repair(self, freeze(key), node).carry_out()
+
+    def holds_between(self, key: object) -> bool:
+        """Whether a node holds between its old process and a new one."""
+        runner = self.runners.get(freeze(key))
+        return runner is not None and runner.handover is not None
+
+    def force(self, key: object) -> None:
+        """Give up what a node has in hand."""
+        runner = self.runner(key)
+        runner.is_paused = False
+        if runner.trouble is not None:
+            runner.pass_over("given up")
+        elif runner.driver is not None and runner.driver.is_busy:
+            runner.is_given_up = True
+            runner.driver.give_up()
+        runner.wake()
+
     def guarded(self, act: Callable[[Any], None], done: Any) -> None:
         """Act on something that is done; what is raised then is a bug of ours, but no reason to hang."""
         try:
@@ -386,21 +412,36 @@ class Engine:
             raise StaleTopology
 
     def _reign_unchanged(self, changing: Changing) -> None:
-        self._former.append(self.topology)
+        self.note_former(self.topology)
         self.topology = changing.new.with_epochs(self.topology, (), self.epoch)
         changing.change.epoch = self.epoch
         changing.change.topology = self.topology
         self.change_over()
 
-    def reign(self, new: Topology, change: Change) -> Topology:
-        """`new` reigns, from the epoch of `change` on."""
-        self._former.append(self.topology)
-        self.topology = new.with_epochs(self.topology, change.touched, change.epoch)
+    def reign(self, new: Topology, change: Change, repaired: Set[Key]) -> Topology:
+        """`new` reigns, from the epoch of `change` on; meanwhile nodes have been repaired."""
+        self.note_former(self.topology)
+        self.topology = new.with_epochs(self.topology, change.touched | repaired, change.epoch)
         self.epoch = change.epoch
         if self._below_errors or any(isinstance(key, Errors | AllErrors) for key in change.added):
             self._count_above()
         self.change_over()
         return self.topology
+
+    def reign_repaired(self, key: Key, node: Node, epoch: int) -> Topology:
+        """What reigns has another process at a node, and so has what is about to."""
+        if key in self.topology.active:
+            self.note_former(self.topology)
+            repaired = self.topology.replace(key, attrs.evolve(node, reads=self.topology.reads(key)))
+            self.topology = repaired.with_epochs(self.topology, [key], epoch)
+            self.epoch = epoch
+        if self.changing is not None:
+            self.changing.repair(key, node)
+        return self.topology
+
+    def note_former(self, topology: Topology) -> None:
+        """Edits of a topology that reigns no longer are stale."""
+        self._former.append(topology)
 
     def _count_above(self) -> None:
         self._below_errors = self._find_below_errors()
@@ -429,33 +470,26 @@ class Engine:
             self.ended(runner)
         for tap in runner.taps or ():
             tap.close()
-        for changing in list(self.settling):
-            changing.settling.gone(runner.key)
-            changing.look_whether_settled()
+        for following in list(self.following):
+            following.gone(runner.key)
 
     def marked(self, runner: Runner, link: Link, marker: Marker) -> None:
         """A marker of a change has come in on `link`."""
-        changing: Changing = marker.change
         if marker.what == "settle":
-            self._settled_on(changing, runner, link)
+            marker.change.came(runner, link)
             return
-        link.is_marked = True
-        assert runner.alignment is not None
+        if runner.alignment is None:
+            return  # it has switched before it might: a rule was left out
         runner.alignment.deliver(link)
+        link.is_marked = not runner.alignment.may_read(link)
         self._look_whether_aligned(runner)
         if runner.waiting and link.entries and link not in runner.waiting:
             runner.waiting.append(link)
 
-    def _settled_on(self, changing: Changing, runner: Runner, link: Link) -> None:
-        if changing.settling.came(runner.key, link):
-            for output in runner.outputs:
-                output.mark(Marker("settle", changing))
-            changing.look_whether_settled()
-
     def link_gone(self, runner: Runner, link: Link) -> None:
         """No marker will come in on `link`."""
-        for changing in list(self.settling):
-            self._settled_on(changing, runner, link)
+        for following in list(self.following):
+            following.came(runner, link)
         if runner.alignment is not None:
             runner.alignment.close(link)
             self._look_whether_aligned(runner)

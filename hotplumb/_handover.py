@@ -16,12 +16,15 @@ import asyncio
 from collections import deque
 from collections.abc import Callable, Generator, Iterable
 from functools import partial
-from typing import Any, Final, Literal, Protocol
+from typing import TYPE_CHECKING, Any, Final, Literal, Protocol
 
 from hotplumb._drivers import OwnTask
-from hotplumb._runner import HAND_OVER, Runner, Trouble, error_of
-from hotplumb.errors import NodeError, of_user_code
+from hotplumb._runner import Runner, Trouble, error_of
+from hotplumb.errors import HandoverError, NodeError, of_user_code
 from hotplumb.keys import same
+
+if TYPE_CHECKING:
+    from hotplumb._changes import Change
 
 Handing = Literal["kept", "carried", "fresh", "flushed"]
 
@@ -58,9 +61,9 @@ class Handover:
     Args:
         old: the runner that stands at the node.
         new: the runner that is to take its place.
-        make: makes another like it, where `new` could not be opened.
+        change: what this is part of.
+        make: makes another runner like `new`, where that could not be opened.
         go_on: called when `new` is ready to stand there.
-        held: called with what a step raised, each time that the node begins to hold.
     """
 
     def __init__(
@@ -68,18 +71,18 @@ class Handover:
         engine: Opener,
         old: Runner,
         new: Runner,
+        change: Change,
         make: Callable[[], Runner],
-        *,
         go_on: Callable[[Handover], None],
-        held: Callable[[BaseException], None],
     ) -> None:
         self.old = old
         self.new = new
         self.handing: Handing = "fresh"
+        self.change = change
         self._engine = engine
         self._make = make
         self._go_on = go_on
-        self._held = held
+        self._told: asyncio.Future[None] | None = None  # of who waits for it
         self._state: Any = NO_STATE
         self._wakes: list[float] = []  # that the old one has asked for
         self._steps = deque(self._plan())
@@ -92,9 +95,24 @@ class Handover:
         first = self._flush if is_flushed else self._take_state
         return [first, self._close_old, self._open_new, self._give_state]
 
-    def begin(self) -> None:
-        """Take the steps; those that wait for nothing are taken at once."""
+    def begin(self, told: asyncio.Future[None] | None = None) -> None:
+        """Take the steps; those that wait for nothing are taken at once.
+
+        `told` is done when the new one stands there, and raises `HandoverError` when the node holds.
+        """
+        self._told = told
         self.old.is_switching = True
+        self._go()
+
+    def renew(self, new: Runner, make: Callable[[], Runner], told: asyncio.Future[None]) -> None:
+        """Have another runner take the place, where the node holds between the two."""
+        self._engine.discard([self.new])
+        self.new, self._make, self._told = new, make, told
+        if self._steps[0] in (self._flush, self._take_state):
+            self._steps = deque(self._plan())
+        elif self._steps[0] == self._give_state and new.opens_late:
+            self._steps.appendleft(self._open_new)
+        self.old.out_of_trouble()
         self._go()
 
     def _go(self, sent: Any = None, error: BaseException | None = None) -> None:
@@ -113,6 +131,8 @@ class Handover:
                 waits.add_done_callback(partial(self._engine.guarded, self._came_back))
                 return
         self._go_on(self)
+        if self._told is not None and not self._told.done():
+            self._told.set_result(None)
 
     def _came_back(self, done: asyncio.Future[Any]) -> None:
         if done.cancelled():
@@ -169,6 +189,8 @@ class Handover:
         if self._state is NO_STATE:
             return
         how = new.node.state
+        if how in ("fresh", "flush"):
+            return
         state = how(self._state) if callable(how) else self._state
         if new.node.kind == "stateful":
             new.state = state
@@ -194,16 +216,22 @@ class Handover:
 
     def _hold(self, cause: BaseException) -> None:
         of_user_code(cause)
-        self._held(cause)
         old = self.old
+        self._tell(HandoverError(old.key, self.change, cause), cause)
         if self._engine.is_draining and self._steps[0] != self._open_new:
             self._without_state()
             return
-        old.trouble = Trouble(HAND_OVER, None, cause, self._engine.loop.time())
+        old.trouble = Trouble("hand over", None, cause, self._engine.loop.time())
         old.trouble.state = "holding"
+        old.trouble.handover = self
         old.trouble.again, old.trouble.skip = self._go, self._without_state
         if self._engine.is_draining:  # nothing may be held any more, and without a process nothing goes on
             self._engine.failed(error_of(old.key, old.trouble))
+
+    def _tell(self, error: HandoverError, cause: BaseException) -> None:
+        error.__cause__ = cause
+        if self._told is not None and not self._told.done():
+            self._told.set_exception(error)
 
     def _without_state(self) -> None:
         """Go on as begun."""

@@ -249,10 +249,13 @@ def only(chunk: Chunk, start: int, stop: int) -> Chunk:
 
 
 class Parked:
-    """The end of a link that nobody has taken up yet."""
+    """The end of a link that nobody has taken up yet, or no longer; `key` says who will."""
 
     full_links = 0
     dropped = 0
+
+    def __init__(self, key: Key = None) -> None:
+        self.key = key
 
     def wake(self) -> None:
         """Nobody writes yet."""

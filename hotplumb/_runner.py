@@ -23,7 +23,8 @@ from hotplumb._alignment import Alignment
 from hotplumb._context import NodeContext
 from hotplumb._drivers import Calling, OwnTask
 from hotplumb._links import END, WHOLE, Link, Marker, only
-from hotplumb._supervision import Again, Hold, PassOver, Policy, Stop, Verdict, decide
+from hotplumb._met import Met
+from hotplumb._supervision import Again, Hold, PassOver, Policy, Stop, Verdict, decide, may_hold
 from hotplumb._turns import SLICE_S, SLOW_CALL_S, Turns
 from hotplumb._work import (
     Calls,
@@ -48,7 +49,6 @@ from hotplumb.items import Chunk, Failure, Hop, Item, Members, Record, Root, in_
 from hotplumb.keys import Key
 from hotplumb.nodes import Node, is_async, is_exclusive
 
-HAND_OVER = "hand over"  # what a node holds on between two processes
 LONG_RUN_S = 120.0  # a source that has run for so long between two failures is taken to have recovered
 CHUNK_ITEMS = 256  # larger chunks lose to caches and the collector on real records
 
@@ -136,7 +136,7 @@ class Host(Protocol):
 class Trouble:
     """What a node has failed on and will not get past by itself."""
 
-    __slots__ = ("again", "call", "cause", "item", "link", "since", "skip", "state", "timer")
+    __slots__ = ("again", "call", "cause", "handover", "item", "link", "since", "skip", "state", "timer")
 
     def __init__(self, call: str, item: Item | None, cause: BaseException, since: float) -> None:
         self.state: Literal["failed", "retrying", "holding"] = "failed"
@@ -145,6 +145,7 @@ class Trouble:
         self.cause = cause
         self.since = since  # on the loop's clock
         self.link: Link | None = None  # where the item waits, in front
+        self.handover: Handover | None = None  # where it holds between two processes
         self.again: Callable[[], None] | None = None
         self.skip: Callable[[], None] | None = None
         self.timer: asyncio.TimerHandle | None = None
@@ -155,6 +156,18 @@ def error_of(key: Key, trouble: Trouble) -> NodeError:
     error = NodeError(key, trouble.item, trouble.call, trouble.cause)
     error.__cause__ = trouble.cause
     return error
+
+
+class Handover(Protocol):
+    """One node between its old process and the new one."""
+
+    new: Runner
+    """Who is to stand there."""
+    change: Any
+    """What it is part of."""
+
+    def renew(self, new: Runner, make: Callable[[], Runner], told: asyncio.Future[None]) -> None:
+        """Have another runner take the place."""
 
 
 class Switcher(Protocol):
@@ -192,6 +205,9 @@ class Driver(Protocol):
     @property
     def is_producing(self) -> bool:
         """Whether a source has more to give."""
+
+    def in_hand(self) -> Iterator[Chunk]:
+        """The values that user code works on."""
 
     def dismiss(self) -> None:
         """Let the task end, for the node has no use for it any more; what it holds goes back to the links."""
@@ -249,6 +265,7 @@ class Runner:
         "key",
         "left",
         "link_in_hand",
+        "met",
         "next_state",
         "node",
         "numbers",
@@ -322,6 +339,7 @@ class Runner:
         self.is_single = False  # never more than one value at a time
         self.wakes: list[float] | None = None
         self.numbers: Numbers | None = None
+        self.met = Met() if may_hold(node.on_error or host.on_error) else None
 
         self.received = 0
         self.sent = 0
@@ -464,6 +482,12 @@ class Runner:
             self.dropped += len(rest)
         elif rest.values:
             link.put_back(rest)
+
+    def count(self, chunk: Chunk, done: int) -> None:
+        """The first `done` values of `chunk` are finished."""
+        self.received += done
+        if self.met is not None and done:
+            self.met.note(chunk, done)
 
     # -- sending
 
@@ -724,7 +748,7 @@ class Runner:
         self.send_outcome(chunk, work.outcome())
         if self.filling is not None:
             self.filling.renew()
-        self.received += done
+        self.count(chunk, done)
         if done and self.attempts:
             self.attempts = 0
         if upto < len(chunk.values):
@@ -800,7 +824,7 @@ class Runner:
         if self.is_ending:
             self._over()
         elif pulled is not None:
-            self.received += 1
+            self.count(pulled, 1)
             self._keep_state()
         elif self.node.is_source:
             self.open_inputs -= 1
@@ -885,8 +909,8 @@ class Runner:
 
     def try_again(self) -> None:
         """Attempt once more what has failed."""
-        trouble = self._out_of_trouble()
-        if trouble.call == HAND_OVER:
+        trouble = self.out_of_trouble()
+        if trouble.handover is not None:
             self._go_on_handing_over(trouble.again)
             return
         self.front, self.act = trouble.link, trouble.again
@@ -894,14 +918,14 @@ class Runner:
 
     def pass_over(self, reason: str) -> None:
         """Send what has failed to the dead letters, and go on without it."""
-        trouble = self._out_of_trouble()
+        trouble = self.out_of_trouble()
         self.failed += 1
         attempts, self.attempts = self.attempts, 0
         if trouble.link is not None:
             self.front = trouble.link
             self.next_chunk(1)
         self.host.dead_letter(self, Failure(self.key, trouble.item, trouble.cause, attempts, reason))
-        if trouble.call == HAND_OVER:
+        if trouble.handover is not None:
             self._go_on_handing_over(trouble.skip)
             return
         self.act = trouble.skip
@@ -911,7 +935,8 @@ class Runner:
         assert act is not None
         self.host.loop.call_soon(act)  # not from within whatever user code has called `retry`
 
-    def _out_of_trouble(self) -> Trouble:
+    def out_of_trouble(self) -> Trouble:
+        """Forget what it has failed on; gives that."""
         trouble, self.trouble = self.trouble, None
         assert trouble is not None
         if trouble.timer is not None:
@@ -978,13 +1003,23 @@ class Runner:
             if self.is_over:
                 link.mark(END)
         self._fit_outputs()
-        for link in inputs:
-            self.inputs.append(link)
-            link.attach_reader(self)
+        self.take_up(inputs)
         for link in self.inputs:
             link.is_marked = False
-            link.resize(self.node.capacity, self.node.when_full)
         self.alignment = None
+        self.refit()
+
+    def take_up(self, links: Iterable[Link]) -> None:
+        """Read new links too."""
+        for link in links:
+            self.inputs.append(link)
+            self.open_inputs += 1
+            link.attach_reader(self)
+
+    def refit(self) -> None:
+        """Take up the links there are, as the node is described now."""
+        for link in self.inputs:
+            link.resize(self.node.capacity, self.node.when_full)
         ended = sum(link.is_ended or link.is_closed for link in self.inputs)
         self.open_inputs = self._is_producing() + len(self.inputs) - ended
         self.wake()
@@ -1019,6 +1054,20 @@ class Runner:
             self._begin_again()
         if self.waiting or self.switching is not None:
             self.wake()
+
+    @property
+    def handover(self) -> Handover | None:
+        """The handover in which it holds between two processes."""
+        return None if self.trouble is None else self.trouble.handover
+
+    def under_way(self) -> Iterator[Chunk]:
+        """What has come in and has not gone on."""
+        for link in (*self.inputs, *([] if self.inbox is None else [self.inbox])):
+            yield from (entry for entry in link.entries if type(entry) is Chunk)
+        if self.pulled is not None:
+            yield self.pulled
+        if self.driver is not None:
+            yield from self.driver.in_hand()
 
     def cancel_retry(self) -> None:
         """Do not try again by itself."""
@@ -1099,7 +1148,7 @@ class Runner:
         """Finish: forget what waits to be read, and tell the writers."""
         self.is_finished = True
         if self.trouble is not None and self.trouble.state != "failed" and not (self.is_ending or self.node.is_source):
-            self._out_of_trouble()  # what it kept is forgotten with the rest of the link
+            self.out_of_trouble()  # what it kept is forgotten with the rest of the link
             if isinstance(self.driver, Calling):
                 self.driver.forget_oldest()
         if self.node.is_source:

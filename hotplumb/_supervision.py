@@ -135,6 +135,11 @@ def decide(
             return policy
 
 
+def may_hold(policy: Policy) -> bool:
+    """Whether a node with this policy may come to hold."""
+    return may_hold(policy.then) if isinstance(policy, Retry) else isinstance(policy, Hold)
+
+
 def _delay_s(first_s: float, attempt: int, chance: float) -> float:
     longest = min(first_s * 2.0 ** min(attempt - 1, 60), MOST_DELAY_S)
     return longest * (1 - chance / 2)

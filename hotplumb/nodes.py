@@ -472,7 +472,7 @@ def exclusive(opened: F) -> F:
     try:
         setattr(opened, _EXCLUSIVE, True)
     except (AttributeError, TypeError):
-        raise UsageError(f"exclusive({opened!r}): give a Process class, or a function that is written in Python") from None
+        raise UsageError(f"exclusive({opened!r}): give a Process class, or a function written in Python") from None
     return opened
 
 

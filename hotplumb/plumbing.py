@@ -330,7 +330,13 @@ class Plumbing:
         return await self._change("add", lambda reigns: reigns.add(key, node))
 
     async def replace(self, key: object, node: Node) -> Change:
-        """Replace a node of what reigns when the turn of this change has come; as `Topology.replace` and `apply`."""
+        """Replace a node of what reigns when the turn of this change has come; as `Topology.replace` and `apply`.
+
+        A node that holds between its old process and the new one, after `HandoverError`, is given this one instead, as
+        part of the change that is under way.
+        """
+        if self._engine.holds_between(key):
+            return await self.repair(key, node)
         return await self._change("replace", lambda reigns: reigns.replace(key, node))
 
     async def remove(self, key: object) -> Change:
@@ -340,6 +346,24 @@ class Plumbing:
     async def refactor(self, factory: Factory | None) -> Change:
         """Take another factory when the turn of this change has come; as `Topology.refactor` and `apply`."""
         return await self._change("refactor", lambda reigns: reigns.refactor(factory))
+
+    async def repair(self, key: object, node: Node) -> Change:
+        """Give a node that holds another process at once, whatever hangs above it.
+
+        The item it holds and all that waits for it go to the new process.  This is the exception to what `apply`
+        promises: families that have met the old process elsewhere may meet the new one too; `change.crossed` counts
+        them as they do.  It changes no wiring, and does not wait for a change under way, which it joins.
+
+        Raises:
+            UsageError: the node holds nothing, or the new one would read, or be read by, others.
+            ChangeRejected: the new process could not start; nothing has changed.
+            HandoverError: the node holds between its old and its new process.
+        """
+        self._refuse_own_tasks("repair")
+        self._refuse_closed()
+        if not isinstance(node, Node):
+            raise UsageError(f"repair({key!r}, {node!r}): give a node")
+        return await self._engine.repair(key, node)
 
     async def _change(self, name: str, edit: Callable[[Topology], Topology], timeout_s: float | None = None) -> Change:
         self._refuse_own_tasks(name)

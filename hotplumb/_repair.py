@@ -1,0 +1,155 @@
+"""A repair: one node that holds is given another process at once, whatever hangs above it.
+
+It is the declared exception to what a change promises: a family that has met the old process may meet the new one too,
+and is then counted.  It changes no wiring and waits for no marker.  A change under way it joins, with its epoch.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Iterator
+from typing import TYPE_CHECKING
+
+import attrs
+
+from hotplumb._changes import Change, awaited_below
+from hotplumb._drivers import Calling
+from hotplumb._handover import Handover
+from hotplumb._links import Parked
+from hotplumb._met import Met
+from hotplumb._runner import Runner
+from hotplumb._settling import Following
+from hotplumb.errors import ChangeRejected, UsageError, of_user_code
+from hotplumb.items import Chunk, Hop
+from hotplumb.keys import Key, canonical
+from hotplumb.nodes import Node
+from hotplumb.region import reach
+from hotplumb.topology import Topology, difference
+
+if TYPE_CHECKING:
+    from hotplumb._engine import Engine
+
+
+class Repair:
+    """The carrying out of one repair."""
+
+    def __init__(self, engine: Engine, key: Key, node: Node) -> None:
+        self._engine = engine
+        self._key = key
+        self._node = node
+        self._old = engine.runners[key]
+        self._check()
+        self._new = self._make()
+        self._done: asyncio.Future[None] = engine.loop.create_future()
+
+    async def carry_out(self) -> Change:
+        """Open the new process, and have it take the place of the one that holds."""
+        engine, old = self._engine, self._old
+        await self._open()
+        try:
+            if isinstance(old.driver, Calling):
+                await old.driver.wait_returned()
+            self._check()
+        except BaseException:
+            await engine.close_unused([self._new])
+            raise
+        handover = old.handover
+        if handover is not None:
+            handover.renew(self._new, self._make, self._done)
+        else:
+            handover = Handover(engine, old, self._new, self._planned(), self._make, self._stand)
+            handover.begin(self._done)
+        await engine.wait(self._done)
+        return handover.change
+
+    async def _open(self) -> None:
+        errors = await self._engine.open_runners([self._new])
+        if errors:
+            await self._engine.close_unused([self._new])
+            cause = errors[0][1]
+            of_user_code(cause)
+            raise ChangeRejected(self._key, cause) from cause
+
+    def _make(self) -> Runner:
+        runner = Runner(self._key, self._node, self._engine.epoch, self._engine)
+        runner.is_switching = runner.opens_late = True
+        return runner
+
+    def _check(self) -> None:
+        """Raise where the node cannot be repaired with this one."""
+        key, old = self._key, self._old
+        text = f"repair({canonical(key)})"
+        if self._engine.runners.get(key) is not old or old.trouble is None or old.trouble.state == "failed":
+            raise UsageError(f"{text}: it holds nothing, it is {old.standing}: replace it")
+        if old.handover is None and not (old.is_between or isinstance(old.driver, Calling)):
+            raise UsageError(f"{text}: it holds in `{old.trouble.call}`, with no item in hand: retry or discard that")
+        reads = (old if old.handover is None else old.handover.new).node.reads
+        if frozenset(self._node.reads) != frozenset(reads) or self._node.is_sink != old.node.is_sink:
+            now = ", ".join(map(canonical, reads)) or "nothing"
+            raise UsageError(f"{text} changes no wiring: the new node is to read what this one reads, {now}")
+        for topology in (
+            self._engine.topology,
+            *([] if self._engine.changing is None else [self._engine.changing.new]),
+        ):
+            self._check_in(topology)
+
+    def _check_in(self, topology: Topology) -> None:
+        if self._key in topology.active:
+            node = attrs.evolve(self._node, reads=topology.reads(self._key))
+            others = difference(topology, topology.replace(self._key, node)).touched - {self._key}
+            if others:
+                named = ", ".join(sorted(map(canonical, others)))
+                raise UsageError(f"repair({canonical(self._key)}) changes no wiring, but this one would touch {named}")
+
+    # -- the place is taken
+
+    def _planned(self) -> Change:
+        only = frozenset([self._key])
+        none: frozenset[Key] = frozenset()
+        topology = self._engine.topology
+        return Change(self._epoch(), topology, topology, only, none, none, only, region=only, heads=only)
+
+    def _epoch(self) -> int:
+        changing = self._engine.changing
+        return self._engine.epoch + 1 if changing is None else changing.change.epoch
+
+    def _stand(self, handover: Handover) -> None:
+        engine, old, new, change = self._engine, handover.old, handover.new, handover.change
+        change.epoch, change.state = self._epoch(), {self._key: handover.handing}
+        awaited = awaited_below(engine, change.region, self._below())
+        following = Following(engine, change.touched, change.region, awaited)
+        if old.met is not None:
+            new.met = new.met or Met()
+            new.met.cross(old.met, self._under_way(), change.count_crossed)
+        for output in old.outputs:
+            output.mark(following.marker)
+        new.take_over(old)
+        engine.replace_runner(old, new)
+        new.epoch, new.hop = change.epoch, Hop(self._key, change.epoch)
+        new.alignment, new.switching, new.wants_finish = old.alignment, old.switching, old.wants_finish
+        new.is_switching = False
+        new.refit()
+        before = engine.topology
+        change.topology = engine.reign_repaired(self._key, new.node, change.epoch)
+        change.inverse = before.edited_from(change.topology, change.touched)
+        change.follow(following)
+        following.switched(self._key)
+
+    def _below(self) -> frozenset[Key]:
+        """All that derives from the node, by the links there are and those that a change under way will take up."""
+        runners = self._engine.runners
+
+        def readers(key: Key) -> list[Key]:
+            return [found.key for link in runners[key].outputs if isinstance(found := link.reader, Runner | Parked)]
+
+        return frozenset(reach([self._key], readers)) - {self._key}
+
+    def _under_way(self) -> Iterator[Chunk]:
+        """What may still come to the node, in the links above it and in hand there."""
+        runners = self._engine.runners
+
+        def sources(key: Key) -> list[Key]:
+            return [found.key for link in runners[key].inputs if isinstance(found := link.writer, Runner)]
+
+        for key in reach([self._key], sources):
+            yield from runners[key].under_way()
