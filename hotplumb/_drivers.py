@@ -175,6 +175,8 @@ class OwnTask:
         elif self._is_pulling:
             self.flush()
             self._send_injected()
+            if runner.switching is not None and self.is_between:
+                runner.wake()
         return now
 
     def interrupt(self) -> None:
@@ -683,11 +685,19 @@ class OwnTask:
             self.flush()
             self._runner.host.turns.run_now()
         self._is_pulling = True
+        self._look_before_waiting()
         try:
             return (yield from _rest_of(waits, wanted))
         finally:
             if asyncio.current_task() is self._task:
                 self._is_pulling = False
+
+    def _look_before_waiting(self) -> None:
+        """See to what has been asked of it while it was working."""
+        if self._is_stopping or self._orders:
+            self.interrupt()
+        elif self._runner.switching is not None or self._runner.wants_finish:
+            self._runner.wake()
 
     def _send_injected(self) -> None:
         """Send what was injected into a source, between two of its own."""

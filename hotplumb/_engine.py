@@ -64,6 +64,7 @@ class Engine:
         self.tasks: dict[asyncio.Task[Any], Key] = {}  # {task that runs user code: its node's key}
         self._closers: set[asyncio.Task[Any]] = set()  # tasks that close something, and are not to be cancelled
         self._waiters: dict[asyncio.Future[None], asyncio.Task[Any] | None] = {}  # {what is waited for: by which task}
+        self._all_ended: list[asyncio.Future[None]] = []  # to be done when every node has ended
         self._slow: set[Key] = set()  # nodes that have been warned about
         self._swallowed: set[Key] = set()  # likewise
 
@@ -117,7 +118,9 @@ class Engine:
     async def wait_ended(self) -> None:
         """Return when every node has ended."""
         while self._live:
-            await self.wait(self.loop.create_future())
+            waiter = self.loop.create_future()
+            self._all_ended.append(waiter)
+            await self.wait(waiter)
         self.raise_failure()
 
     def drain(self) -> None:
@@ -416,6 +419,7 @@ class Engine:
         self.topology = changing.new.with_epochs(self.topology, (), self.epoch)
         changing.change.epoch = self.epoch
         changing.change.topology = self.topology
+        changing.change.inverse = changing.old.edited_from(self.topology, frozenset())
         self.change_over()
 
     def reign(self, new: Topology, change: Change, repaired: Set[Key]) -> Topology:
@@ -597,7 +601,8 @@ class Engine:
                 self._end_error_streams()
         self._live -= 1
         if not self._live:
-            for waiter in self._waiters:
+            waiters, self._all_ended = self._all_ended, []
+            for waiter in waiters:
                 if not waiter.done():
                     waiter.set_result(None)
 

@@ -53,6 +53,9 @@ class Reader(Protocol):
     def offer(self, link: Link) -> None:
         """`link` was empty and holds something now."""
 
+    def offer_behind(self, link: Link) -> None:
+        """`link` had ended, and holds something now behind its markers."""
+
 
 class Link:
     """See the module."""
@@ -123,6 +126,8 @@ class Link:
             self.entries.append(kept)
             if was_empty:
                 self.reader.offer(self)
+            elif self.is_ended:
+                self.reader.offer_behind(self)
 
     def _forget_oldest(self, count: int) -> None:
         place = 0
@@ -156,6 +161,8 @@ class Link:
         entries.append(entry)
         if len(entries) == 1:
             self.reader.offer(self)
+        elif self.is_ended:
+            self.reader.offer_behind(self)
 
     def take(self, most: int) -> Chunk | Marker:
         """Take the next marker, or at most `most` values of the next chunk."""
@@ -261,6 +268,9 @@ class Parked:
         """Nobody writes yet."""
 
     def offer(self, link: Link) -> None:
+        """Nobody reads yet."""
+
+    def offer_behind(self, link: Link) -> None:
         """Nobody reads yet."""
 
 

@@ -384,7 +384,14 @@ class Runner:
     def offer(self, link: Link) -> None:
         """`link` was empty and holds something now."""
         self.waiting.append(link)
-        if self.is_over and type(link.entries[0]) is Chunk:
+        if self.is_over and link.queued:
+            self._begin_again()
+        if not self.is_ready:
+            self.host.turns.add(self)
+
+    def offer_behind(self, link: Link) -> None:
+        """`link` holds something now, perhaps behind markers: an ended node begins again with it."""
+        if self.is_over and link.queued:
             self._begin_again()
         if not self.is_ready:
             self.host.turns.add(self)
@@ -1050,7 +1057,7 @@ class Runner:
         for link in self.outputs:
             link.mark(END)
         self.host.ended(self)
-        if any(type(link.entries[0]) is Chunk and not link.is_marked for link in self.waiting):
+        if any(link.queued for link in self.waiting):
             self._begin_again()
         if self.waiting or self.switching is not None:
             self.wake()
