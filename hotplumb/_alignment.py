@@ -5,9 +5,10 @@ Rule 2: when every such link has delivered it, the node switches, once, and then
 Rule 3: a link that its reader has closed counts as having delivered it.
 Rule 4: new links are read only after their reader has switched.
 Rule 5: a node below the region passes the settling marker on, once, when it has come in on every link that, when the
-        change was planned, came from the region or from below it, and that is still there.
-Rule 6: a change has settled when all its nodes have switched, and all that were below and are still there have passed
-        the settling marker on.
+        change was planned, came from the region or from below it, and that is still there and open.
+Rule 6: a change has settled when all its nodes have switched, all that were below and are still there have passed the
+        settling marker on, and each change before it has settled (what that one has cut off is below no longer, and
+        may have met the old version of both).
 
 Sources: aligned snapshots, arXiv:1506.08603, the acyclic case; regions after Fries, VLDB 2022.
 """
@@ -111,5 +112,5 @@ class Settling(Generic[L]):
 
     @property
     def is_done(self) -> bool:
-        """Rule 6."""
+        """Rule 6, but for the changes before."""
         return not self._unswitched and not self._awaited

@@ -909,6 +909,8 @@ class Calling:
             if turns.clock() > until or turns.charged_s >= TURN_S:
                 runner.wake()
                 return
+            if self._calls and runner.is_marker_next:
+                return  # none overtakes an item
             turns.charged_s += self._cost_s
             taken = runner.next_chunk(1)
             if taken is None:

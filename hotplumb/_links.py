@@ -182,10 +182,14 @@ class Link:
         return entry
 
     def put_back(self, chunk: Chunk) -> None:
-        """Put what was taken, or the rest of it, back in front."""
+        """Put what was taken, or the rest of it, back in front; the end, where that was taken since, comes after it."""
+        was_empty = not self.entries
+        if self.is_ended:
+            self.is_ended = False
+            self.entries.appendleft(END)
         self.entries.appendleft(chunk)
         self._add(len(chunk))
-        if len(self.entries) == 1:
+        if was_empty:
             self.reader.offer(self)
 
     def count_in(self, items: int) -> None:

@@ -441,6 +441,12 @@ class Runner:
                 return None
         return None
 
+    @property
+    def is_marker_next(self) -> bool:
+        """Whether the next thing to take is a marker."""
+        place = self._next_place()
+        return place is not None and type(self.waiting[place].entries[0]) is not Chunk
+
     def _pass_marker(self, link: Link, marker: Marker) -> None:
         """Take note of a marker that has come in."""
         if marker is not END:
