@@ -14,6 +14,7 @@ _changes, _engine                                    how a graph of them is open
 from hotplumb import testing
 from hotplumb._changes import Change
 from hotplumb._supervision import Policy, discard, hold, retry, stop
+from hotplumb.drawing import Drawing, draw
 from hotplumb.errors import (
     ChangeError,
     ChangeRejected,
@@ -62,6 +63,7 @@ __all__ = [
     "Change",
     "Context",
     "CycleError",
+    "Drawing",
     "DuplicateKey",
     "ERRORS",
     "FactoryError",
@@ -90,6 +92,7 @@ __all__ = [
     "collect",
     "current_item",
     "discard",
+    "draw",
     "errors",
     "exclusive",
     "filter",

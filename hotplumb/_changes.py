@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import defaultdict
-from collections.abc import Callable, Set
+from collections.abc import Set
 from functools import partial
 from typing import TYPE_CHECKING, ClassVar
 
@@ -157,9 +157,9 @@ class Changing:
         self._began = engine.loop.time()
         self._region = region = region_of(
             [key for key in self.found.touched if key in engine.runners],
-            sources=_sources(engine.runners),
-            readers=_readers(engine.runners),
-            is_many=lambda key: _is_many(engine.runners[key]),
+            sources=lambda key: map(node_key, self.old.reads(key)),
+            readers=self.old.readers,
+            is_many=self._is_many,
             unsettled={key for following in engine.following for key in following.touched},
             without=self.without,
         )
@@ -174,6 +174,13 @@ class Changing:
         self._align()
         self._look_whether_complete()
 
+    def _is_many(self, key: Key) -> bool:
+        """Whether a node can give several outputs for one input, as one that is read twice by one node does."""
+        if self.old.active[key].kind in MANY:
+            return True
+        reads = ([node_key(read) for read in self.old.reads(reader)] for reader in self.old.readers(key))
+        return any(found.count(key) > 1 for found in reads)
+
     def _make_links(self) -> None:
         for key in self.found.removed:
             for link in self.engine.runners[key].inputs:
@@ -184,19 +191,19 @@ class Changing:
     def _make_inputs(self, key: Key, node: Node) -> None:
         runner = self.engine.runners.get(key)
         there = {link.source: link for link in (runner.inputs if runner is not None else ())}
-        if key in self._successors:  # what the old one had closed, the new one reads again
-            closed = [source for source, link in there.items() if link.is_closed]
-            for source in closed:
-                self._lost[key].append(there.pop(source))
         for source, link in there.items():
             if source not in node.reads:
                 self._lose(link)
         for read in node.reads:
             if read not in there:
-                name = read.name if isinstance(read, Output) else WHOLE
-                link = Link(read, Parked(node_key(read)), Parked(key), node.capacity, name, node.when_full)
-                self.pending[key].append(link)
-                self._outputs[node_key(read)].append(link)
+                self._make_input(key, read)
+
+    def _make_input(self, key: Key, read: Key) -> None:
+        node, writer = self.new.active[key], node_key(read)
+        name = read.name if isinstance(read, Output) else WHOLE
+        link = Link(read, Parked(writer), Parked(key), node.capacity, name, node.when_full)
+        self.pending[key].append(link)
+        self._outputs[writer].append(link)
 
     def _lose(self, link: Link) -> None:
         for end in (link.writer, link.reader):
@@ -249,6 +256,7 @@ class Changing:
         if new is not old:
             new.take_over(old)
             self.engine.replace_runner(old, new)
+            self._renew_closed(new)
         node = self.new.active[key]
         if key in self.change.touched:
             new.node, new.epoch, new.hop = node, self.change.epoch, Hop(key, self.change.epoch)
@@ -258,13 +266,20 @@ class Changing:
         for link in lost:
             self.engine.link_gone(new, link)
         for link in inputs:
-            self._reopen(link)
+            self._connect(link)
         self._has_gone_on(key)
 
-    def _reopen(self, link: Link) -> None:
-        """A writer that does not switch begins to write to a reader that had closed its links."""
+    def _renew_closed(self, new: Runner) -> None:
+        """What the old process had finished with, the new one reads anew."""
+        for link in new.inputs:
+            if link.is_closed and link not in self._lost[new.key]:
+                self._lost[new.key].append(link)
+                self._make_input(new.key, link.source)
+
+    def _connect(self, link: Link) -> None:
+        """Take a new link up at its other end, where that has switched or does not switch."""
         writer = self.engine.runners[node_key(link.source)]
-        if writer.key not in self._region.inside and isinstance(link.writer, Parked) and writer.key not in self._added:
+        if isinstance(link.writer, Parked) and writer.key not in self._left:
             self._outputs[writer.key].remove(link)
             writer.rewire((), (link,), ())
 
@@ -396,18 +411,6 @@ def _keeps_process(old: Node, new: Node) -> bool:
     return old.has_same_process(new) and old.concurrency == new.concurrency
 
 
-def _is_many(runner: Runner) -> bool:
-    readers = [_key_of(link.reader) for link in runner.outputs]
-    return runner.node.kind in MANY or len(set(readers)) < len(readers)
-
-
 def _key_of(end: object) -> Key:
     return end.key if isinstance(end, Runner) else None
 
-
-def _sources(runners: dict[Key, Runner]) -> Callable[[Key], list[Key]]:
-    return lambda key: [_key_of(link.writer) for link in runners[key].inputs if not link.is_closed]
-
-
-def _readers(runners: dict[Key, Runner]) -> Callable[[Key], list[Key]]:
-    return lambda key: list(dict.fromkeys([_key_of(link.reader) for link in runners[key].outputs]))

@@ -16,7 +16,9 @@ class Settler(Protocol):
     """What following a change asks of the engine."""
 
     loop: asyncio.AbstractEventLoop
+    runners: dict[Key, Runner]
     following: list[Following]
+    """Oldest first: a change settles after those before it, for what they have cut off may still be under way."""
 
     async def wait(self, waiter: asyncio.Future[None]) -> None:
         """Wait for a future that a failure of the graph ends too."""
@@ -45,13 +47,19 @@ class Following:
         self._settling: Settling[Link] = Settling(touched, inside, awaited, without)
         self._waiters: list[asyncio.Future[None]] = []
         engine.following.append(self)
+        for key in self._settling.at_once():
+            self._pass_on(engine.runners[key])
+        self._look()
 
     def came(self, runner: Runner, link: Link) -> None:
         """The marker has come in on a link of `runner`, or that link is gone."""
         if self._settling.came(runner.key, link):
-            for output in runner.outputs:
-                output.mark(self.marker)
+            self._pass_on(runner)
             self._look()
+
+    def _pass_on(self, runner: Runner) -> None:
+        for output in runner.outputs:
+            output.mark(self.marker)
 
     def switched(self, key: Key) -> None:
         """A node of the region has switched."""
@@ -66,13 +74,18 @@ class Following:
     def stop(self) -> None:
         """Follow no more: the change was withdrawn."""
         self._engine.following.remove(self)
+        self._tell()
+        self._look()
 
     def _look(self) -> None:
-        if self._settling.is_done and self in self._engine.following:
-            self._engine.following.remove(self)
-            for waiter in self._waiters:
-                if not waiter.done():
-                    waiter.set_result(None)
+        following = self._engine.following
+        while following and following[0]._settling.is_done:
+            following.pop(0)._tell()
+
+    def _tell(self) -> None:
+        for waiter in self._waiters:
+            if not waiter.done():
+                waiter.set_result(None)
 
     async def wait_settled(self) -> None:
         """Return when it has settled."""
