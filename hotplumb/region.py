@@ -1,6 +1,7 @@
 """The part of a running graph that a change must pass through in order.  Pure: nothing here awaits.
 
-Over the graph as it runs now:
+Over the graph as it runs now, with the links that their readers have closed (what came through them before may still
+be on the way):
 
 Rule 1: a node *leads* when it is touched, or anything below it is.
 Rule 2: a node is *anchored* when it is touched; or two or more of its links lead (a family must not be parted); or it
@@ -49,7 +50,7 @@ def region_of(
 
     Args:
         touched: the nodes of the running graph that it touches.
-        sources, readers: who a node reads, who reads it.
+        sources, readers: who a node reads, who reads it; as often as there are links between the two.
         is_many: whether a node can give several outputs for one input.
         unsettled: nodes touched by earlier changes that have not settled.
         without: a clause to leave out, for tests of the tests: "family", "paths" or "unsettled".
@@ -58,9 +59,8 @@ def region_of(
     anchored = set(touched)
     for key in leading:
         links = sum(1 for reader in readers(key) if reader in leading)
-        if (without != "family" and (links >= 2 or (links and is_many(key)))) or (
-            without != "unsettled" and links and key in unsettled
-        ):
+        may_part = without != "family" and (links >= 2 or is_many(key))
+        if may_part or (without != "unsettled" and key in unsettled):
             anchored.add(key)
     inside = anchored if without == "paths" else reach(anchored, lambda key: leading.intersection(readers(key)))
     heads = {key for key in inside if not any(source in inside for source in sources(key))}
