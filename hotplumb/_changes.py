@@ -223,6 +223,7 @@ class Changing:
             inner = [
                 link for link in runner.inputs if not link.is_closed and _key_of(link.writer) in self._region.inside
             ]
+            runner.unloop()
             runner.alignment = Alignment(inner, self.without)
             if runner.alignment.takes_up_new_links:
                 runner.take_up(self.pending.pop(runner.key, ()))
@@ -259,7 +260,7 @@ class Changing:
             self._renew_closed(new)
         node = self.new.active[key]
         if key in self.change.touched:
-            new.node, new.epoch, new.hop = node, self.change.epoch, Hop(key, self.change.epoch)
+            new.node, new.epoch, new.hops = node, self.change.epoch, (Hop(key, self.change.epoch),)
         new.trouble, new.is_switching = (old.trouble if new is old else None), False
         lost, inputs = self._lost.pop(key, []), self.pending.pop(key, [])
         new.rewire(lost, self._outputs.pop(key, ()), inputs)

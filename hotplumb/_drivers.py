@@ -152,10 +152,14 @@ class OwnTask:
         """Whether a `begin` is under way."""
         return self._begun is not None and not self._begun.done()
 
-    def give_up_begin(self) -> None:
-        """Cancel a `begin` under way."""
-        if self.is_beginning and self._task is not None:
+    async def abandon(self) -> None:
+        """Close what it was to run, and end the task; a `begin` under way is cancelled."""
+        if self.is_beginning and self._task is not None and self._begun is not None:
+            self._begun.add_done_callback(lambda begun: begun.cancelled() or begun.exception())  # nobody waits for it
             self._task.cancel()
+            await self._runner.host.wait_cancelled([self._task])
+        else:
+            await self.order(self.retire)
 
     def begin(self) -> asyncio.Future[None]:
         """Start the task with the process's `begin`; done when that is."""
@@ -532,13 +536,18 @@ class OwnTask:
             self.flush()
 
     async def _give_from(self, method: Callable[..., Any], *args: Any) -> None:
+        clock = self._runner.host.turns.clock
         self._chunk, self._kept = None, 0
         self.is_busy, self.busy_since = True, self._runner.host.loop.time()
         in_hand.set(None)
-        result = method(*args)
-        if not hasattr(type(result), "__aiter__"):
-            result = await _awaited(result)
-        await self._take(result, 0)
+        began = clock()
+        try:
+            result = method(*args)
+            if not hasattr(type(result), "__aiter__"):
+                result = await _awaited(result)
+            await self._take(result, 0)
+        finally:
+            self._runner.busy_s += clock() - began
 
     async def _end(self) -> None:
         runner = self._runner
@@ -627,6 +636,13 @@ class OwnTask:
 
     async def _produce_slice(self, iterator: AsyncIterator[Any]) -> bool:
         """Take values until the slice is over; whether the iterator has ended."""
+        began = self._runner.host.turns.clock()
+        try:
+            return await self._take_values(iterator)
+        finally:
+            self._runner.busy_s += self._runner.host.turns.clock() - began
+
+    async def _take_values(self, iterator: AsyncIterator[Any]) -> bool:
         runner, out = self._runner, self._filling
         while not self._is_stopping:
             try:
@@ -867,6 +883,8 @@ class Calling:
         self._name: Any = None  # of the output that the oldest call goes to
         self._cost_s = SLICE_S  # how long the latest call ran until it waited for something
         self._rest: Iterator[Any] | None = None  # outputs of the oldest call that wait for room
+        self._running = 0  # calls that have not come back
+        self._busy_from = 0.0  # when there was a first of them, on the clock of slices
         self.is_interrupted = False
 
     @property
@@ -932,13 +950,20 @@ class Calling:
         finally:
             in_hand.set(None)
         task.add_done_callback(self._came_back)
+        if not self._running:
+            self._busy_from = runner.host.turns.clock()
+        self._running += 1
         return task
 
     def _note_cost(self, seconds: float) -> None:
         self._cost_s = seconds
 
     def _came_back(self, _: asyncio.Task[Any]) -> None:
-        self._runner.wake()
+        runner = self._runner
+        self._running -= 1
+        if not self._running:
+            runner.busy_s += runner.host.turns.clock() - self._busy_from
+        runner.wake()
 
     def _settle(self) -> None:
         """Send the outputs of the calls that have come back, as far as all before them have and there is room."""

@@ -46,6 +46,7 @@ class Engine:
         self.topology = topology
         self.on_error = on_error
         self.is_draining = False
+        self.shared: Any = {}
         self.epoch = 0
         self.stage: Stage = "new"
         self.runners: dict[Key, Runner] = {}
@@ -128,8 +129,7 @@ class Engine:
         self.is_draining = True
         for runner in self.runners.values():
             if runner.is_paused:
-                runner.is_paused = False
-                runner.wake()
+                runner.pause(False)
             if runner.node.kind == "source":
                 runner.stop_producing()
             elif runner.trouble is not None and runner.trouble.state == "holding":
@@ -240,8 +240,7 @@ class Engine:
             driver = runner.driver
             try:
                 if isinstance(driver, OwnTask):
-                    driver.give_up_begin()
-                    await driver.order(driver.retire)
+                    await driver.abandon()
                 else:
                     runner.close()
             except Exception as exc:
@@ -394,13 +393,12 @@ class Engine:
     def force(self, key: object) -> None:
         """Give up what a node has in hand."""
         runner = self.runner(key)
-        runner.is_paused = False
+        runner.pause(False)
         if runner.trouble is not None:
             runner.pass_over("given up")
         elif runner.driver is not None and runner.driver.is_busy:
             runner.is_given_up = True
             runner.driver.give_up()
-        runner.wake()
 
     def guarded(self, act: Callable[[Any], None], done: Any) -> None:
         """Act on something that is done; what is raised then is a bug of ours, but no reason to hang."""

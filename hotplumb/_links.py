@@ -264,6 +264,7 @@ class Parked:
 
     full_links = 0
     dropped = 0
+    may_loop = False
 
     def __init__(self, key: Key = None) -> None:
         self.key = key

@@ -125,7 +125,7 @@ class Repair:
             output.mark(following.marker)
         new.take_over(old)
         engine.replace_runner(old, new)
-        new.epoch, new.hop = change.epoch, Hop(self._key, change.epoch)
+        new.epoch, new.hops = change.epoch, (Hop(self._key, change.epoch),)
         new.alignment, new.switching, new.wants_finish = old.alignment, old.switching, old.wants_finish
         new.is_switching = False
         new.refit()

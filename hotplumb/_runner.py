@@ -23,6 +23,7 @@ from hotplumb._alignment import Alignment
 from hotplumb._context import NodeContext
 from hotplumb._drivers import Calling, OwnTask
 from hotplumb._links import END, WHOLE, Link, Marker, only
+from hotplumb._loops import KINDS, Loop
 from hotplumb._met import Met
 from hotplumb._supervision import Again, Hold, PassOver, Policy, Stop, Verdict, decide, may_hold
 from hotplumb._turns import SLICE_S, SLOW_CALL_S, Turns
@@ -50,6 +51,8 @@ from hotplumb.keys import Key
 from hotplumb.nodes import Node, is_async, is_exclusive
 
 LONG_RUN_S = 120.0  # a source that has run for so long between two failures is taken to have recovered
+LOOP_AFTER_ITEMS = 32  # that a node has worked on: making a loop takes as long as some hundred calls
+FEW_LINKS = 16  # that a chunk is put into in no time
 CHUNK_ITEMS = 256  # larger chunks lose to caches and the collector on real records
 
 State = Literal["waiting", "busy", "full", "paused", "retrying", "holding", "failed", "ended", "finished"]
@@ -89,6 +92,8 @@ class Host(Protocol):
     """What nodes do that have no policy of their own."""
     is_draining: bool
     """Whether nothing may be held any more."""
+    shared: Any
+    """What all nodes have in common, for their own use."""
 
     def failed(self, error: NodeError) -> None:
         """User code raised, and the policy is to stop."""
@@ -249,7 +254,7 @@ class Runner:
         "full_links",
         "given",
         "given_most",
-        "hop",
+        "hops",
         "host",
         "inbox",
         "inputs",
@@ -265,6 +270,9 @@ class Runner:
         "key",
         "left",
         "link_in_hand",
+        "loop",
+        "loops",
+        "may_loop",
         "met",
         "next_state",
         "node",
@@ -276,6 +284,7 @@ class Runner:
         "pull",
         "pulled",
         "received",
+        "sending_s",
         "sent",
         "slice",
         "state",
@@ -292,7 +301,7 @@ class Runner:
         self.key = key
         self.node = node
         self.epoch = epoch
-        self.hop = Hop(key, epoch)
+        self.hops: tuple[Hop, ...] = (Hop(key, epoch),)
         self.host = host
         self.inputs: list[Link] = []
         self.outputs: list[Link] = []
@@ -339,10 +348,14 @@ class Runner:
         self.is_single = False  # never more than one value at a time
         self.wakes: list[float] | None = None
         self.numbers: Numbers | None = None
+        self.may_loop = False  # calls a plain function that gives one answer a value
+        self.loop: Loop | None = None  # that begins here
+        self.loops: list[Loop] | None = None  # that take it in, or stop short of it
         self.met = Met() if may_hold(node.on_error or host.on_error) else None
 
         self.received = 0
         self.sent = 0
+        self.sending_s = 0.0  # in this slice, into many links
         self.failed = 0
         self.dropped = 0
         self.busy_s = 0.0
@@ -376,6 +389,7 @@ class Runner:
         """Send on `link` too, from now on."""
         self.outputs.append(link)
         self.cut = min(self.cut, link.capacity)
+        self.unloop()
 
     def _fit_outputs(self) -> None:
         self.cut = min([CHUNK_ITEMS, *(link.capacity for link in self.outputs)])
@@ -405,9 +419,22 @@ class Runner:
         """The reader of `link` wants no more; where it was the last, this node is not wanted either."""
         self.outputs.remove(link)
         self._fit_outputs()
+        self.unloop()
         if not self.outputs and not self.is_over:
             self.wants_finish = True
             self.wake()
+
+    def unloop(self) -> None:
+        """Something is different here: what loops there are hold no longer."""
+        loops, self.loops = self.loops, None
+        for loop in loops or ():
+            loop.retire()
+
+    def pause(self, is_paused: bool) -> None:
+        """Take up nothing more, or go on."""
+        self.is_paused = is_paused
+        self.unloop()
+        self.wake()
 
     def has_work(self) -> bool:
         """Whether a step would do something, were there room."""
@@ -507,12 +534,31 @@ class Runner:
     def send(self, values: list[Any], record: Record) -> None:
         """Put values into every link, in chunks that all readers take."""
         self.sent += len(values)
+        if len(self.outputs) > FEW_LINKS:
+            self._send_widely(values, record)
+            return
         cut = self.cut
         if len(values) <= cut:
             self._put(Chunk(values, record))
         else:
             for start in range(0, len(values), cut):
                 self._put(Chunk(values[start : start + cut], record, start))
+
+    def _send_widely(self, values: list[Any], record: Record) -> None:
+        """The same, when it takes time that is not to be counted as the values'."""
+        began = self.host.turns.clock()
+        self.put_into(self.outputs, values, record)
+        for tap in self.taps or ():
+            tap.put(Chunk(values, record))
+        self.sending_s += self.host.turns.clock() - began
+
+    def put_into(self, links: Iterable[Link], values: list[Any], record: Record) -> None:
+        """Put values into some of its links; they are counted elsewhere."""
+        cut = self.cut
+        for start in range(0, len(values), cut):
+            chunk = Chunk(values[start : start + cut] if start or len(values) > cut else values, record, start)
+            for link in links:
+                link.push(chunk)
 
     def _put(self, chunk: Chunk) -> None:
         for link in self.outputs:
@@ -527,7 +573,7 @@ class Runner:
             return
         if self.numbers is None:
             self.numbers = self.host.numbers(self.key)
-        record = Record(Root(self.key, self.numbers.take(len(values))), self.hop)
+        record = Record(Root(self.key, self.numbers.take(len(values))), self.hops)
         record.members = members
         self.send(values, record)
 
@@ -536,7 +582,7 @@ class Runner:
         values, places, names, members = outcome
         if not values:
             return
-        record = Record(chunk.record, self.hop, chunk.start, places)
+        record = Record(chunk.record, self.hops, chunk.start, places)
         record.members = members
         if names is None:
             self.send(values, record)
@@ -555,7 +601,7 @@ class Runner:
         chunks: dict[Key, Chunk] = {}
         for name, found in places.items():
             index = [record.parent_place(place) for place in found]
-            chunks[name] = Chunk([values[place] for place in found], Record(record.parent, record.hop, 0, index))
+            chunks[name] = Chunk([values[place] for place in found], Record(record.parent, record.hops, 0, index))
         whole = Chunk(values, record)
         for link in self.outputs:
             chunk = whole if link.name is WHOLE else chunks.get(link.name)
@@ -609,6 +655,7 @@ class Runner:
             case _:
                 self.work = Calls(kind, fn)
         self.is_single = fn is not None and may_start_tasks(fn)
+        self.may_loop = kind in KINDS and not self.is_single
 
     def _work_with(
         self, give: Callable[[Any], Any], skips_none: bool = False, finished: Callable[[], None] | None = None
@@ -691,11 +738,21 @@ class Runner:
             return now
         if self.driver is not None:
             return self.driver.step(now)
-        units = self._slice()
+        loop = self._loop_to_run() if self.may_loop else None
+        if loop is not None and not loop.is_usable:
+            if loop.may_wait():
+                self.wake()
+                return self.host.turns.clock()
+            loop = None
+        units = self._slice(loop)
         end = self.host.turns.clock()
-        self.busy_s += end - now
+        if loop is None:
+            self.busy_s += end - now
+        else:
+            loop.busy_s += end - now
         if units:
-            self._fit_slice(end - now, units)
+            self._fit_slice(end - now - self.sending_s, units)
+            self.sending_s = 0.0
         if end - now > SLOW_CALL_S:
             self.host.warn_slow(self.key, end - now, units)
         if not self.is_over and not self.is_ready and self.has_work():
@@ -713,16 +770,26 @@ class Runner:
             return self.driver.is_between
         return self.pulled is None and (self.pull is None or self.node.is_source)
 
-    def _slice(self) -> int:
+    def _loop_to_run(self) -> Loop | None:
+        """The loop that begins here, if there is one, and something to run it with."""
+        loop = self.loop
+        if loop is None or loop.is_retired:
+            if not self.waiting or self.received < LOOP_AFTER_ITEMS or type(self.waiting[0].entries[0]) is not Chunk:
+                return None
+            loop = self.loop = Loop(self, CHUNK_ITEMS)
+            self.slice = max(1, self.slice // loop.size)  # what fitted was learned of this node alone
+        return loop if loop.is_worth and self.waiting else None
+
+    def _slice(self, loop: Loop | None) -> int:
         """Do what is next; gives how many values were worked on or made."""
         if self.pull is not None and not (self.waiting and self.node.is_source):
             return self._pull_slice(self.pull)
         if self.wakes and self.wakes[0] <= self.host.loop.time():
             self._pull_from("wake", self.due_time())
             return 0
-        taken = self.next_chunk(self.slice)
+        taken = self.next_chunk(self.slice if loop is None else min(self.slice, loop.cut))
         if taken is not None:
-            return self._work_on(*taken)
+            return self._work_on(*taken) if loop is None else self._run_loop(loop, *taken)
         if not self.open_inputs and not self.waiting and self.switching is None:
             self.end()
         return 0
@@ -751,6 +818,13 @@ class Runner:
         self._after(link, chunk, work, error)
         return len(chunk.values)
 
+    def _run_loop(self, loop: Loop, link: Link, chunk: Chunk) -> int:
+        self.is_fresh = False
+        in_hand.set(loop)
+        loop.run(link, chunk)
+        in_hand.set(None)
+        return len(chunk.values)
+
     def _after(self, link: Link, chunk: Chunk, work: Work, error: BaseException | None) -> None:
         """Send what a slice gave; return to the link what it left."""
         done = upto = work.done
@@ -764,6 +838,7 @@ class Runner:
         self.count(chunk, done)
         if done and self.attempts:
             self.attempts = 0
+            self.unloop()
         if upto < len(chunk.values):
             self.put_back(link, only(chunk, upto, len(chunk.values)))
         if error is not None:
@@ -898,6 +973,7 @@ class Runner:
             policy, self.attempts, chance=host.chance(), has_left=left > 0 or is_last, is_draining=host.is_draining
         )
         self.trouble = trouble = Trouble(call, item, cause, host.loop.time())
+        self.unloop()
         if link is not None:
             link.keeps_front = True
         trouble.link, trouble.again, trouble.skip = link, again, skip
@@ -951,6 +1027,7 @@ class Runner:
     def out_of_trouble(self) -> Trouble:
         """Forget what it has failed on; gives that."""
         trouble, self.trouble = self.trouble, None
+        self.unloop()
         assert trouble is not None
         if trouble.timer is not None:
             trouble.timer.cancel()
@@ -987,6 +1064,7 @@ class Runner:
 
     def take_over(self, old: Runner) -> None:
         """Stand where another runner has stood: its links, what waits in them, its counts."""
+        old.unloop()
         self.inputs, self.outputs, self.inbox = old.inputs, old.outputs, old.inbox
         self.waiting, self.taps, self.numbers = old.waiting, old.taps, old.numbers
         self.is_paused, self.is_finished = old.is_paused, False
@@ -1028,9 +1106,12 @@ class Runner:
             self.inputs.append(link)
             self.open_inputs += 1
             link.attach_reader(self)
+            if isinstance(link.writer, Runner):
+                link.writer.unloop()
 
     def refit(self) -> None:
         """Take up the links there are, as the node is described now."""
+        self.unloop()
         for link in self.inputs:
             link.resize(self.node.capacity, self.node.when_full)
         ended = sum(link.is_ended or link.is_closed for link in self.inputs)
@@ -1060,6 +1141,7 @@ class Runner:
     def pass_end(self) -> None:
         """Tell the readers, and the plumbing."""
         self.is_ending, self.is_over = False, True
+        self.unloop()
         for link in self.outputs:
             link.mark(END)
         self.host.ended(self)
@@ -1100,6 +1182,7 @@ class Runner:
     def _begin_again(self) -> None:
         """Something has come after the end."""
         self.is_over = False
+        self.unloop()
         self.is_fresh = True
         self.host.began_anew(self)
 
@@ -1160,6 +1243,7 @@ class Runner:
     def _close_inputs(self) -> None:
         """Finish: forget what waits to be read, and tell the writers."""
         self.is_finished = True
+        self.unloop()
         if self.trouble is not None and self.trouble.state != "failed" and not (self.is_ending or self.node.is_source):
             self.out_of_trouble()  # what it kept is forgotten with the rest of the link
             if isinstance(self.driver, Calling):

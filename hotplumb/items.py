@@ -11,6 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from contextvars import ContextVar
+from itertools import chain
 from typing import Any, NamedTuple, Protocol
 
 import attrs
@@ -48,16 +49,18 @@ class Root:
 
 
 class Record:
-    """How the values of a chunk came: made by `hop` from the values that `parent` describes.
+    """How the values of a chunk came: made in `hops`, the first of them first, from the values that `parent` describes.
 
     Value i came from the parent's value `index[i]`, or `start + i` where there is no index.
     """
 
-    __slots__ = ("hop", "index", "members", "parent", "start")
+    __slots__ = ("hops", "index", "members", "parent", "start")
 
-    def __init__(self, parent: Record | Root, hop: Hop, start: int = 0, index: Sequence[int] | None = None) -> None:
+    def __init__(
+        self, parent: Record | Root, hops: tuple[Hop, ...], start: int = 0, index: Sequence[int] | None = None
+    ) -> None:
         self.parent = parent
-        self.hop = hop
+        self.hops = hops
         self.start = start
         self.index = index
         self.members: Mapping[int, Members] | None = None  # {place in this record: what else it derives from}
@@ -111,7 +114,7 @@ class Trail:
     @property
     def hops(self) -> tuple[Hop, ...]:
         """The hops made so far, source first."""
-        return tuple(reversed([record.hop for record, _ in self._back()]))
+        return tuple(chain.from_iterable(reversed([record.hops for record, _ in self._back()])))
 
     @property
     def keys(self) -> tuple[Key, ...]:

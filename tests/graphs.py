@@ -27,7 +27,9 @@ from typing import Any, NamedTuple
 import attrs
 
 import hotplumb as hp
+from hotplumb import _runner
 from hotplumb._links import Link
+from hotplumb._loops import Text
 from hotplumb.keys import Key, canonical
 from hotplumb.testing import Pause, script
 
@@ -901,9 +903,9 @@ def _link_text(link: Link) -> str:
 
 @contextmanager
 def watched_links() -> Iterator[Watch]:
-    """Watch all links while the block runs."""
+    """Watch all links while the block runs, and the places in generated loops that stand for them."""
     watch = Watch()
-    push, put_back = Link.push, Link.put_back
+    push, put_back, node, call = Link.push, Link.put_back, Text._node, Text._call
 
     def watched_push(link: Link, chunk: Any) -> None:
         push(link, chunk)
@@ -914,11 +916,31 @@ def watched_links() -> Iterator[Watch]:
         put_back(link, chunk)
         watch.look(link)
 
+    def count(text: Text, link: Link | None, value: str, at: Any) -> None:
+        if link is not None:
+            way = link.source, link.reader.key  # type: ignore[attr-defined]
+            text.functions.append(lambda _: watch.pushed.update([way]))
+            text._line(at, f"f{len(text.functions) - 1}({value})")
+
+    def watched_node(text: Text, runner: Any, link: Link | None, value: str, *rest: Any) -> None:
+        if runner.node.kind == "merge":
+            count(text, link, value, rest[-1])
+        node(text, runner, link, value, *rest)
+
+    def watched_call(text: Text, stage: Any, at: Any) -> str:
+        result = call(text, stage, at)
+        count(text, stage.link, stage.value, at)  # what has failed is put into the link
+        return result
+
     Link.push, Link.put_back = watched_push, watched_put_back  # type: ignore[method-assign,assignment]
+    Text._node, Text._call = watched_node, watched_call  # type: ignore[method-assign,assignment]
+    after, _runner.LOOP_AFTER_ITEMS = _runner.LOOP_AFTER_ITEMS, 1  # the graphs are small
     try:
         yield watch
     finally:
         Link.push, Link.put_back = push, put_back  # type: ignore[method-assign]
+        Text._node, Text._call = node, call  # type: ignore[method-assign]
+        _runner.LOOP_AFTER_ITEMS = after
 
 
 @attrs.define

@@ -30,7 +30,7 @@ class Way(NamedTuple):
 
 def begun(size: int, number: int, attempt: int) -> Way:
     hop = hp.Hop("s", 0)
-    record = Record(Root("s", number, attempt), hop)
+    record = Record(Root("s", number, attempt), (hop,))
     origins = [hp.Origin("s", number + i, attempt) for i in range(size)]
     return Way(Chunk([*range(size)], record), origins, [(hop,)] * size)
 
@@ -48,11 +48,11 @@ def ways(draw: st.DrawFn) -> Way:
                 stop = draw(st.integers(start, size))
                 way = Way(only(chunk, start, stop), way.origins[start:stop], way.hops[start:stop])
             case "map":
-                record = Record(chunk.record, hop, chunk.start)
+                record = Record(chunk.record, (hop,), chunk.start)
                 way = Way(Chunk(chunk.values, record), way.origins, [(*hops, hop) for hops in way.hops])
             case _ if size:
                 places = draw(st.lists(st.integers(0, size - 1), max_size=8))
-                record = Record(chunk.record, hop, 0, [chunk.start + place for place in places])
+                record = Record(chunk.record, (hop,), 0, [chunk.start + place for place in places])
                 values = [chunk.values[place] for place in places]
                 hops = [(*way.hops[place], hop) for place in places]
                 way = Way(Chunk(values, record), [way.origins[place] for place in places], hops)
@@ -83,7 +83,7 @@ def test_trails_are_equal_when_their_hops_and_origins_are(way: Way) -> None:
 
 
 def trail(number: int = 0, attempt: int = 0, before: hp.Trail | None = None) -> hp.Trail:
-    record = Record(Root("s", number, attempt, before), hp.Hop("s", 0))
+    record = Record(Root("s", number, attempt, before), (hp.Hop("s", 0),))
     return hp.Trail(record, 0)
 
 
@@ -91,8 +91,8 @@ def test_a_trail_is_one_readable_line() -> None:
     """Source, number, hops with their epochs, and how many items it gathers."""
     assert str(trail(7)) == '"s" #7 -> "s"'
     assert repr(trail(7)) == '<Trail "s" #7 -> "s">'
-    record = Record(Root(("feed", 1), 3, 2), hp.Hop("a", 0))
-    record = Record(record, hp.Hop("b", 12))
+    record = Record(Root(("feed", 1), 3, 2), (hp.Hop("a", 0),))
+    record = Record(record, (hp.Hop("b", 12),))
     record.members = {0: Members((trail(),), 9)}
     assert str(hp.Trail(record, 0)) == '("feed", 1) #3 attempt 2 -> "a" -> "b"@12 (of 10 items)'
 
@@ -110,20 +110,20 @@ def test_a_new_attempt_knows_the_trail_of_the_one_before() -> None:
 def test_members_are_those_of_the_latest_hop_that_gathered() -> None:
     """A value's own place counts, and what gathers nothing passes them on."""
     early, late = Members((trail(1),), 0), Members((trail(2), trail(3)), 5)
-    record = Record(Root("w", 0), hp.Hop("w", 0))
+    record = Record(Root("w", 0), (hp.Hop("w", 0),))
     record.members = {0: early, 2: late}
-    below = Record(record, hp.Hop("m", 0), 0, [2, 1, 0])
+    below = Record(record, (hp.Hop("m", 0),), 0, [2, 1, 0])
     assert [hp.Trail(below, i).members for i in range(3)] == [late, Members(()), early]
-    gathering = Record(below, hp.Hop("v", 0))
+    gathering = Record(below, (hp.Hop("v", 0),))
     gathering.members = {0: early}
     assert [hp.Trail(gathering, i).members for i in range(3)] == [early, Members(()), early]
 
 
 def test_origins_are_its_own_and_those_of_its_members_each_once() -> None:
     """Its own first, then theirs in order, members of members too."""
-    inner = Record(Root("v", 5), hp.Hop("v", 0))
+    inner = Record(Root("v", 5), (hp.Hop("v", 0),))
     inner.members = {0: Members((trail(1), trail(2)), 0)}
-    outer = Record(Root("w", 0), hp.Hop("w", 0))
+    outer = Record(Root("w", 0), (hp.Hop("w", 0),))
     outer.members = {0: Members((trail(2), hp.Trail(inner, 0)), 0)}
     found = hp.Trail(outer, 0).origins
     assert found == (hp.Origin("w", 0, 0), hp.Origin("s", 2, 0), hp.Origin("v", 5, 0), hp.Origin("s", 1, 0))

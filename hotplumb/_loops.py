@@ -1,0 +1,475 @@
+"""Neighbouring nodes with plain functions, run as one generated loop: one pass for all of them, with a line per call.
+
+A loop begins at one node, its head, and takes in what reads it, and what reads that, as far as there are only plain
+functions that give one answer a value.  Where it ends, values leave into links as ever:
+
+    for v0 in it:
+        v1 = f0(v0)             a map
+        o0(v1)                  a reader of it that is not taken in
+        b = f1(v1)              a filter that reads it too, and
+        if b:
+            c1 += 1
+            b = f2(v1)          a sink that reads that
+
+Nothing is written down for an item.  When user code raises, or asks for `hp.current_item()`, the line says which node
+it is, the variables say with what, and how far the iterator has come says which item.  What the failed item was still
+to be given to goes into the links it would have gone through, and everything goes on node by node.
+
+A loop holds for the wiring it was made for.  Whatever changes at one of its nodes, or at one that it stops short of,
+retires it (`Runner.unloop`), and the next is made anew.  It is not used while a link inside it holds something, which it
+would overtake.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import sys
+from collections.abc import Callable, Sequence
+from functools import lru_cache
+from time import perf_counter
+from types import CodeType, FrameType, FunctionType, TracebackType
+from typing import TYPE_CHECKING, Any, Final
+
+import attrs
+
+from hotplumb._links import WHOLE, Link, only
+from hotplumb._work import name_of, refuse_awaitables
+from hotplumb.items import Chunk, Hop, Item, Record, Trail
+from hotplumb.keys import Key
+
+if TYPE_CHECKING:
+    from hotplumb._runner import Runner
+
+KINDS: Final = frozenset(["map", "filter", "merge", "route", "sink", "collect"])
+MOST_LINES = 200  # a longer loop gains nothing more, and compiling it takes its time
+MOST_DEEP = 12  # conditions within each other
+TIMED_EVERY = 16  # slices: in one of them each call is timed, and its answer looked at
+FIRST_LINE = 5  # of a loop's body, in its text
+
+Pending = tuple[tuple[Link, str, str | None], ...]
+"""Links that the value in a variable is still to be put into; for a route's, where the other variable has their name."""
+
+
+@attrs.frozen(eq=False)
+class Stage:
+    """One line that calls user code."""
+
+    runner: Runner
+    link: Link | None
+    """By which the node reads; None for the head, which may read several."""
+    value: str
+    """The variable it is called with."""
+    path: tuple[Runner, ...]
+    """The nodes that the value has come through since the loop began."""
+    pending: Pending
+    function: int
+    """Its number among the functions that the loop calls."""
+
+
+@attrs.frozen(eq=False)
+class Visit:
+    """A place in the loop where a node is given a value."""
+
+    runner: Runner
+    line: int
+    region: int
+    sends: int
+    """The region of the lines that what it gives goes to."""
+
+
+@attrs.frozen(eq=False)
+class Exit:
+    """Where values leave the loop."""
+
+    writer: Runner
+    links: tuple[Link, ...]
+    hops: tuple[Hop, ...]
+    region: int
+
+
+@attrs.frozen
+class Place:
+    """Where lines are written: how deep, and in which region."""
+
+    deep: int = 0
+    region: int = 0
+
+
+class Text:
+    """The lines of a loop, and what they stand for.  A region is what runs under one condition; region 0 is all."""
+
+    def __init__(self, head: Runner) -> None:
+        self.head = head
+        self.lines: list[tuple[int, str, int | None]] = []  # (how deep, text, the function it calls)
+        self.stages: dict[int, Stage] = {}  # {line: what it calls}
+        self.visits: list[Visit] = []
+        self.exits: list[Exit] = []
+        self.regions: list[tuple[int, int]] = [(0, 0)]  # (first line, line after the last)
+        self.functions: list[Any] = []
+        self.owners: dict[int, Runner] = {}  # {function: whose it is}
+        self.short_of: list[Runner] = []
+        self._leaving: set[Key] = set()  # nodes that values leave the loop from, or from below
+        if is_plain(head):
+            self._node(head, None, "v0", (), (), Place())
+        self.regions[0] = (0, len(self.lines))
+
+    # -- writing
+
+    def _line(self, at: Place, text: str) -> None:
+        self.lines.append((at.deep, text, None))
+
+    def _node(
+        self, runner: Runner, link: Link | None, value: str, path: tuple[Runner, ...], pending: Pending, at: Place
+    ) -> None:
+        """Write what one node does with a value, and what comes of it."""
+        line, sends, on = len(self.lines), at.region, (*path, runner)
+        kind = runner.node.kind
+        if kind == "merge":
+            self._readers(runner, runner.outputs, value, on, pending, at)
+        else:
+            result = self._call(Stage(runner, link, value, path, pending, len(self.functions)), at)
+            if kind == "map":
+                self._readers(runner, runner.outputs, result, on, pending, at)
+            elif kind == "filter":
+                self._line(at, f"if {result}:")
+                sends = self._under(at, runner, runner.outputs, value, on, pending)
+            elif kind == "route":
+                self._branches(runner, result, value, on, pending, at)
+        self.visits.append(Visit(runner, line, at.region, sends))
+
+    def _call(self, stage: Stage, at: Place) -> str:
+        """Write a line that calls a node's function; gives the variable its answer is in."""
+        runner, k = stage.runner, stage.function
+        self.stages[len(self.lines)] = stage
+        self.functions.append(runner.kept.append if runner.node.kind == "collect" else runner.node.fn)
+        self.owners[k] = runner
+        look = f"; v{k + 1} is None or look({k}, v{k + 1})" if runner.node.kind == "sink" else ""
+        self.lines.append((at.deep, f"v{k + 1} = f{k}({stage.value}){look}", k))
+        if runner.node.kind == "route":
+            self.stages[len(self.lines)] = stage
+            self._line(at, f"if type(v{k + 1}) is not str: v{k + 1} = name_of(v{k + 1})")
+        return f"v{k + 1}"
+
+    def _under(
+        self, at: Place, runner: Runner, links: Sequence[Link], value: str, on: tuple[Runner, ...], pending: Pending
+    ) -> int:
+        """Write what becomes of a value under a condition; gives the region of that."""
+        region, first = len(self.regions), len(self.lines)
+        self.regions.append((first, first))
+        inner = Place(at.deep + 1, region)
+        self._line(inner, f"c{region} += 1")
+        self._readers(runner, links, value, on, pending, inner)
+        self.regions[region] = (first, len(self.lines))
+        return region
+
+    def _readers(
+        self, runner: Runner, links: Sequence[Link], value: str, on: tuple[Runner, ...], pending: Pending, at: Place
+    ) -> None:
+        """Write what becomes of a value that a node gives: first where it leaves the loop, then what takes it in."""
+        taken: list[Any] = [link for link in links if self._may_take(link, at)]
+        left: tuple[Any, ...] = tuple(link for link in links if link not in taken)
+        if left:
+            j = len(self.exits)
+            self.exits.append(Exit(runner, left, hops_of(on), at.region))
+            self._leaving.update(passed.key for passed in on)
+            self.short_of += [link.reader for link in left if hasattr(link.reader, "loops")]  # else nobody reads yet
+            self._line(at, f"o{j}({value})")
+            if at.region:
+                self._line(at, f"p{j}(i)")
+        for n, link in enumerate(taken):
+            later = tuple((other, value, None) for other in taken[n + 1 :])
+            self._node(link.reader, link, value, on, later + pending, at)
+
+    def _branches(
+        self, runner: Runner, name: str, value: str, on: tuple[Runner, ...], pending: Pending, at: Place
+    ) -> None:
+        """Write what reads all that a route gives, and the choice of what reads one output."""
+        named: dict[Key, list[Link]] = {}
+        for link in runner.outputs:
+            if link.name is not WHOLE:
+                named.setdefault(link.name, []).append(link)
+        later = tuple((link, value, name) for links in named.values() for link in links)
+        whole = [link for link in runner.outputs if link.name is WHOLE]
+        self._readers(runner, whole, value, on, later + pending, at)
+        if named:
+            k = len(self.functions)
+            self.functions.append({name: j for j, name in enumerate(named)}.get)
+            self._line(at, f"j{k} = f{k}({name}, {len(named)})")
+            self._choose(f"j{k}", 0, list(named.values()), runner, value, on, pending, at)
+
+    def _choose(
+        self,
+        choice: str,
+        first: int,
+        branches: list[list[Link]],
+        runner: Runner,
+        value: str,
+        on: tuple[Runner, ...],
+        pending: Pending,
+        at: Place,
+    ) -> None:
+        """Write the choice of a branch by its number, halving them each time."""
+        if len(branches) == 1:
+            self._line(at, f"if {choice} == {first}:")
+            self._under(at, runner, branches[0], value, on, pending)
+            return
+        half = len(branches) // 2
+        inner = Place(at.deep + 1, at.region)
+        self._line(at, f"if {choice} < {first + half}:")
+        self._choose(choice, first, branches[:half], runner, value, on, pending, inner)
+        self._line(at, "else:")
+        self._choose(choice, first + half, branches[half:], runner, value, on, pending, inner)
+
+    def _may_take(self, link: Link, at: Place) -> bool:
+        reader: Any = link.reader
+        return (
+            len(self.lines) < MOST_LINES
+            and at.deep < MOST_DEEP
+            and link.when_full == "wait"
+            and is_plain(reader)
+            and reader.key not in self._leaving  # in two places, what leaves there would lose its order
+            and (at.region == 0 or reader.met is None)
+        )
+
+    # -- making
+
+    def made(self, is_timed: bool) -> Callable[..., tuple[int, ...]]:
+        """The loop; where it is timed, it adds up the time of each call, and looks at its answer."""
+        names: dict[str, Any] = {"name_of": name_of, "clock": perf_counter, "look": self._look}
+        exec(_compiled(self._source(is_timed)), names)
+        made: Callable[..., tuple[int, ...]] = names["make"](*self.functions)
+        return made
+
+    def _source(self, is_timed: bool) -> str:
+        functions = ", ".join(f"f{k}" for k in range(len(self.functions)))
+        exits = "".join(f", o{j}, p{j}" if exit.region else f", o{j}" for j, exit in enumerate(self.exits))
+        counts = [f"c{n}" for n in range(1, len(self.regions))]
+        is_numbered = any(exit.region for exit in self.exits)
+        return "\n".join(
+            [
+                f"def make({functions}):",
+                f"    def loop(it, start, seconds{exits}):",
+                f"        {' = '.join(counts)} = 0" if counts else "        pass",
+                "        for i, v0 in enumerate(it, start):" if is_numbered else "        for v0 in it:",
+                *[f"            {'    ' * deep}{_timed(text, k) if is_timed else text}" for deep, text, k in self.lines],
+                f"        return ({''.join(f'{count}, ' for count in counts)})",
+                "    return loop",
+            ]
+        )
+
+    def _look(self, k: int, answer: Any) -> None:
+        if hasattr(type(answer), "__await__"):
+            node = self.owners[k].node
+            refuse_awaitables(node.kind, node.fn, [answer])
+
+
+def _timed(text: str, k: int | None) -> str:
+    if k is None:
+        return text
+    return f"t = clock(); {text}; seconds[{k}] += clock() - t; look({k}, v{k + 1})"
+
+
+@lru_cache(maxsize=256)
+def _compiled(source: str) -> CodeType:
+    return compile(source, _FILE, "exec")
+
+
+_FILE = os.path.join(os.path.dirname(__file__), "a generated loop")  # within the package: cut off tracebacks like it
+
+
+def is_plain(reader: Any) -> bool:
+    """Whether a node can be part of a loop: it calls a plain function, and nothing is the matter with it."""
+    return (
+        reader.may_loop
+        and not (reader.is_over or reader.is_paused or reader.wants_finish or reader.is_switching or reader.attempts)
+        and reader.trouble is None
+        and reader.switching is None
+        and reader.alignment is None
+        and not reader.taps
+    )
+
+
+def hops_of(path: Sequence[Runner]) -> tuple[Hop, ...]:
+    """The hops of a way through these nodes."""
+    return tuple(hop for runner in path for hop in runner.hops)
+
+
+class Loop:
+    """The loop that begins at one node, and may be run instead of the node's own slice."""
+
+    def __init__(self, head: Runner, most: int) -> None:
+        self._text = text = Text(head)
+        self._head = head
+        self.is_retired = False
+        self.busy_s = 0.0
+        self.is_worth = len(text.owners) > 1 or any(type(fn) is FunctionType for fn in text.functions)
+        self._writers = list({id(exit.writer): exit.writer for exit in text.exits}.values())
+        self.cut = min([most, *(writer.cut for writer in self._writers)])
+        members = list({id(visit.runner): visit.runner for visit in text.visits}.values())
+        self.size = max(1, len(members))
+        self._waiting = [runner.waiting for runner in members if runner is not head]
+        self._mets = [runner.met for runner in members if runner.met is not None]
+        self._counts = [0] * len(text.regions)
+        self._seconds = [0.0] * len(text.functions)
+        self._slices = 0
+        self._patience = self.size  # how often it may let others go first
+        self._chunk: Chunk | None = None
+        self._it: Any = None
+        for runner in {id(runner): runner for runner in (head, *members, *text.short_of)}.values():
+            runner.loops = [*(loop for loop in runner.loops or () if not loop.is_retired), self]
+        if self.is_worth:
+            self._plain, self._timed = text.made(is_timed=False), text.made(is_timed=True)
+
+    @property
+    def is_usable(self) -> bool:
+        """Whether no link inside it holds anything, and there is room where values leave it."""
+        return not any(self._waiting) and self._has_room
+
+    @property
+    def _has_room(self) -> bool:
+        return not any([writer.full_links for writer in self._writers])
+
+    def may_wait(self) -> bool:
+        """Whether to let the nodes inside go first, and look again: they have something, and will be through with it."""
+        self._patience -= 1
+        if self._patience > 0 and self._has_room:
+            return True
+        self._patience = self.size
+        return False
+
+    # -- running
+
+    def run(self, link: Link, chunk: Chunk) -> None:
+        """Have everything done with a chunk that the head has taken from `link`."""
+        outs: list[list[Any]] = []
+        for exit in self._text.exits:
+            outs += ([], []) if exit.region else ([],)
+        self._chunk, self._it = chunk, iter(chunk.values)
+        self._slices += 1
+        self._patience = self.size
+        run = self._timed if self._slices % TIMED_EVERY == 1 else self._plain
+        error = None
+        try:
+            counts = run(self._it, chunk.start, self._seconds, *[out.append for out in outs])
+        except (Exception, asyncio.CancelledError) as exc:
+            error = exc
+        self._send(chunk, outs)
+        if error is not None:
+            self._failed(link, chunk, error)
+        else:
+            self._count(len(chunk), counts)
+            for met in self._mets:
+                met.note(chunk, len(chunk))
+        self._chunk = self._it = None
+
+    def _send(self, chunk: Chunk, outs: list[list[Any]]) -> None:
+        left = iter(outs)
+        for exit in self._text.exits:
+            out = next(left)
+            places = next(left) if exit.region else None
+            if out:
+                exit.writer.put_into(exit.links, out, Record(chunk.record, exit.hops, chunk.start, places))
+
+    def _count(self, values: int, counts: Sequence[int]) -> None:
+        mine = self._counts
+        mine[0] += values
+        for n, count in enumerate(counts, 1):
+            mine[n] += count
+
+    # -- counting
+
+    def settle(self) -> None:
+        """Add what has been counted to the nodes."""
+        counts, busy_s = self._counts, self.busy_s
+        self._counts, self.busy_s = [0] * len(counts), 0.0
+        for visit in self._text.visits:
+            _add(visit.runner, counts[visit.region], counts[visit.sends])
+        timed_s = sum(self._seconds)
+        for k, runner in self._text.owners.items():
+            runner.busy_s += busy_s * (self._seconds[k] / timed_s if timed_s else 1 / len(self._text.owners))
+        if not self._text.owners:
+            self._head.busy_s += busy_s
+
+    def retire(self) -> None:
+        """Run no more."""
+        if not self.is_retired:
+            self.is_retired = True
+            self.settle()
+
+    # -- what user code has in hand
+
+    def item(self) -> Item | None:
+        """The item that user code is called with."""
+        frame: FrameType | None = sys._getframe(1)
+        while frame is not None and not self._is_mine(frame):
+            frame = frame.f_back
+        chunk = self._chunk
+        if frame is None or chunk is None:
+            return None
+        stage = self._text.stages.get(frame.f_lineno - FIRST_LINE)
+        return None if stage is None else self._item(stage, chunk, self._place(chunk), frame.f_locals[stage.value])
+
+    def _is_mine(self, frame: FrameType) -> bool:
+        return frame.f_code is self._plain.__code__ or frame.f_code is self._timed.__code__
+
+    def _place(self, chunk: Chunk) -> int:
+        """Which value of the chunk it is."""
+        return len(chunk.values) - int(self._it.__length_hint__()) - 1
+
+    def _item(self, stage: Stage, chunk: Chunk, place: int, value: Any) -> Item:
+        if stage.link is None:
+            return chunk.item(place)
+        return Item(value, Trail(self._record(chunk, place, stage.path), 0))
+
+    def _record(self, chunk: Chunk, place: int, path: Sequence[Runner]) -> Record:
+        return Record(chunk.record, hops_of(path), chunk.start + place)
+
+    # -- failing
+
+    def _failed(self, link: Link, chunk: Chunk, error: BaseException) -> None:
+        """User code raised: what is not done goes into the links, and the node does what its policy says."""
+        frame, line = self._where(error.__traceback__)
+        stage, place = self._text.stages[line], self._place(chunk)
+        found = frame.f_locals
+        self._count_failed(stage, line, place, found)
+        for met in self._mets:
+            met.note(chunk, place)
+        value = found[stage.value]
+        item = self._item(stage, chunk, place, value)
+        self.retire()
+        for pending, variable, name in stage.pending:
+            if name is None or pending.name == found[name]:
+                self._put(pending, chunk, place, found[variable], stage.path)
+        failed = link
+        if stage.link is not None:
+            failed = stage.link
+            self._put(failed, chunk, place, value, stage.path)
+            place += 1
+        self._head.put_back(link, only(chunk, place, len(chunk)))
+        stage.runner.fail(stage.runner.call_name, item, error, link=failed)
+
+    def _where(self, traceback: TracebackType | None) -> tuple[FrameType, int]:
+        while traceback is not None and not self._is_mine(traceback.tb_frame):
+            traceback = traceback.tb_next
+        assert traceback is not None
+        return traceback.tb_frame, traceback.tb_lineno - FIRST_LINE
+
+    def _count_failed(self, stage: Stage, line: int, place: int, found: dict[str, Any]) -> None:
+        """Count what was done before `stage` failed on a value."""
+        so_far = [place + 1, *(found[f"c{n}"] for n in range(1, len(self._text.regions)))]
+        for visit in self._text.visits:
+            first, stop = self._text.regions[visit.region]
+            is_left_out = first <= line < stop and (visit.line > line or visit.runner is stage.runner)
+            received = so_far[visit.region] - is_left_out
+            _add(visit.runner, received, received if visit.sends == visit.region else so_far[visit.sends])
+
+    def _put(self, link: Link, chunk: Chunk, place: int, value: Any, path: tuple[Runner, ...]) -> None:
+        writer: Any = link.writer
+        link.push(Chunk([value], self._record(chunk, place, path[: path.index(writer) + 1])))
+
+
+def _add(runner: Runner, received: int, sent: int) -> None:
+    runner.received += received
+    if not runner.node.is_sink:
+        runner.sent += sent
