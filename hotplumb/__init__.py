@@ -1,8 +1,8 @@
 """Dataflow for asyncio, with graphs that can be re-plumbed while they run.
 
 keys       what names a node          topology   which nodes there are, resolved from the sinks back
-nodes      what a node does           region     where a change has to pass in order
-items      values and their trails    plumbing   a topology that runs
+nodes      what a node does           compose    pipelines written `a | [b, c] | d`
+items      values and their trails    region     where a change has to pass in order
 errors     all that can go wrong      testing    a seeded loop with virtual time, scripted sources
 cli, demo  the command `hotplumb`     _supervision, _alignment   pure decisions: about failures, about markers
 
@@ -14,6 +14,7 @@ _changes, _engine                                    how a graph of them is open
 from hotplumb import testing
 from hotplumb._changes import Change
 from hotplumb._supervision import Policy, discard, hold, retry, stop
+from hotplumb.compose import Pipeline, broadcast, merge, route
 from hotplumb.drawing import Drawing, draw
 from hotplumb.errors import (
     ChangeError,
@@ -24,11 +25,13 @@ from hotplumb.errors import (
     FactoryError,
     HandoverError,
     HotplumbError,
+    JoinError,
     NodeError,
     OpenEnd,
     StaleTopology,
     TopologyError,
     UnfreezableKey,
+    UnknownBranch,
     UnknownKey,
     UnmetDependency,
     UsageError,
@@ -44,14 +47,13 @@ from hotplumb.nodes import (
     filter,
     flat_map,
     map,
-    merge,
     process,
-    route,
     sink,
     source,
     stateful,
 )
 from hotplumb.plumbing import NodeStatistics, Plumbing, Statistics, Trouble, run, start
+from hotplumb.profiling import NodeProfile, Profile, profile
 from hotplumb.topology import Topology
 
 __all__ = [
@@ -71,23 +73,29 @@ __all__ = [
     "Hop",
     "HotplumbError",
     "Item",
+    "JoinError",
     "Node",
     "NodeError",
+    "NodeProfile",
     "NodeStatistics",
     "OpenEnd",
     "Origin",
+    "Pipeline",
     "Plumbing",
     "Policy",
     "Process",
+    "Profile",
     "Statistics",
     "Topology",
     "TopologyError",
     "Trail",
     "Trouble",
     "UnfreezableKey",
+    "UnknownBranch",
     "UnknownKey",
     "UnmetDependency",
     "UsageError",
+    "broadcast",
     "canonical",
     "collect",
     "current_item",
@@ -103,6 +111,7 @@ __all__ = [
     "merge",
     "output",
     "process",
+    "profile",
     "retry",
     "route",
     "run",

@@ -414,4 +414,3 @@ def _keeps_process(old: Node, new: Node) -> bool:
 
 def _key_of(end: object) -> Key:
     return end.key if isinstance(end, Runner) else None
-

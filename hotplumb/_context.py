@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import heapq
 from collections.abc import Iterable
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from hotplumb.errors import UsageError
 from hotplumb.items import MOST_MEMBERS, Item, Members, in_hand
@@ -40,6 +40,10 @@ class NodeContext:
             raise UsageError(f"context.reads = {unknown}: {canonical(self.key)} does not read that")
         self.wanted = None if wanted == reads else wanted
         self._interrupt()
+
+    @property
+    def shared(self) -> Any:
+        return self._runner.host.shared
 
     @property
     def readers(self) -> frozenset[Key]:

@@ -27,6 +27,7 @@ import os
 import sys
 from collections.abc import Callable, Sequence
 from functools import lru_cache
+from itertools import islice
 from time import perf_counter
 from types import CodeType, FrameType, FunctionType, TracebackType
 from typing import TYPE_CHECKING, Any, Final
@@ -44,7 +45,9 @@ if TYPE_CHECKING:
 KINDS: Final = frozenset(["map", "filter", "merge", "route", "sink", "collect"])
 MOST_LINES = 200  # a longer loop gains nothing more, and compiling it takes its time
 MOST_DEEP = 12  # conditions within each other
-TIMED_EVERY = 16  # slices: in one of them each call is timed, and its answer looked at
+TIMED_EVERY = 32  # slices: at the beginning of one of them each call is timed, and its answer looked at
+TIMED_VALUES = 4  # which takes ten times as long
+PATIENCE = 100  # times that the nodes inside may go first: each does a slice then, and has but few chunks
 FIRST_LINE = 5  # of a loop's body, in its text
 
 Pending = tuple[tuple[Link, str, str | None], ...]
@@ -252,7 +255,10 @@ class Text:
                 f"    def loop(it, start, seconds{exits}):",
                 f"        {' = '.join(counts)} = 0" if counts else "        pass",
                 "        for i, v0 in enumerate(it, start):" if is_numbered else "        for v0 in it:",
-                *[f"            {'    ' * deep}{_timed(text, k) if is_timed else text}" for deep, text, k in self.lines],
+                *[
+                    f"            {'    ' * deep}{_timed(text, k) if is_timed else text}"
+                    for deep, text, k in self.lines
+                ],
                 f"        return ({''.join(f'{count}, ' for count in counts)})",
                 "    return loop",
             ]
@@ -313,7 +319,7 @@ class Loop:
         self._counts = [0] * len(text.regions)
         self._seconds = [0.0] * len(text.functions)
         self._slices = 0
-        self._patience = self.size  # how often it may let others go first
+        self._patience = PATIENCE
         self._chunk: Chunk | None = None
         self._it: Any = None
         for runner in {id(runner): runner for runner in (head, *members, *text.short_of)}.values():
@@ -335,7 +341,7 @@ class Loop:
         self._patience -= 1
         if self._patience > 0 and self._has_room:
             return True
-        self._patience = self.size
+        self._patience = PATIENCE
         return False
 
     # -- running
@@ -347,18 +353,20 @@ class Loop:
             outs += ([], []) if exit.region else ([],)
         self._chunk, self._it = chunk, iter(chunk.values)
         self._slices += 1
-        self._patience = self.size
-        run = self._timed if self._slices % TIMED_EVERY == 1 else self._plain
+        self._patience = PATIENCE
+        adds = [out.append for out in outs]
         error = None
         try:
-            counts = run(self._it, chunk.start, self._seconds, *[out.append for out in outs])
+            if self._slices % TIMED_EVERY == 1:
+                self._count(self._timed(islice(self._it, TIMED_VALUES), chunk.start, self._seconds, *adds))
+            self._count(self._plain(self._it, chunk.start + self._place(chunk) + 1, self._seconds, *adds))
         except (Exception, asyncio.CancelledError) as exc:
             error = exc
         self._send(chunk, outs)
         if error is not None:
             self._failed(link, chunk, error)
         else:
-            self._count(len(chunk), counts)
+            self._counts[0] += len(chunk)
             for met in self._mets:
                 met.note(chunk, len(chunk))
         self._chunk = self._it = None
@@ -371,11 +379,9 @@ class Loop:
             if out:
                 exit.writer.put_into(exit.links, out, Record(chunk.record, exit.hops, chunk.start, places))
 
-    def _count(self, values: int, counts: Sequence[int]) -> None:
-        mine = self._counts
-        mine[0] += values
+    def _count(self, counts: Sequence[int]) -> None:
         for n, count in enumerate(counts, 1):
-            mine[n] += count
+            self._counts[n] += count
 
     # -- counting
 

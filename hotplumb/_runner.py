@@ -51,7 +51,7 @@ from hotplumb.keys import Key
 from hotplumb.nodes import Node, is_async, is_exclusive
 
 LONG_RUN_S = 120.0  # a source that has run for so long between two failures is taken to have recovered
-LOOP_AFTER_ITEMS = 32  # that a node has worked on: making a loop takes as long as some hundred calls
+LOOP_AFTER_ITEMS = 32  # that a node has worked on without one: making a loop takes as long as some hundred calls
 FEW_LINKS = 16  # that a chunk is put into in no time
 CHUNK_ITEMS = 256  # larger chunks lose to caches and the collector on real records
 
@@ -291,6 +291,7 @@ class Runner:
         "switching",
         "taps",
         "trouble",
+        "unlooped",
         "waiting",
         "wakes",
         "wants_finish",
@@ -349,6 +350,7 @@ class Runner:
         self.wakes: list[float] | None = None
         self.numbers: Numbers | None = None
         self.may_loop = False  # calls a plain function that gives one answer a value
+        self.unlooped = 0  # values worked on without a loop since anything was different
         self.loop: Loop | None = None  # that begins here
         self.loops: list[Loop] | None = None  # that take it in, or stop short of it
         self.met = Met() if may_hold(node.on_error or host.on_error) else None
@@ -426,6 +428,7 @@ class Runner:
 
     def unloop(self) -> None:
         """Something is different here: what loops there are hold no longer."""
+        self.unlooped = 0
         loops, self.loops = self.loops, None
         for loop in loops or ():
             loop.retire()
@@ -774,11 +777,15 @@ class Runner:
         """The loop that begins here, if there is one, and something to run it with."""
         loop = self.loop
         if loop is None or loop.is_retired:
-            if not self.waiting or self.received < LOOP_AFTER_ITEMS or type(self.waiting[0].entries[0]) is not Chunk:
+            if self.unlooped < (LOOP_AFTER_ITEMS * 32 if self._is_inner() else LOOP_AFTER_ITEMS) or not self.waiting:
                 return None
             loop = self.loop = Loop(self, CHUNK_ITEMS)
             self.slice = max(1, self.slice // loop.size)  # what fitted was learned of this node alone
         return loop if loop.is_worth and self.waiting else None
+
+    def _is_inner(self) -> bool:
+        """Whether a loop that begins above is likely to take it in."""
+        return all(isinstance(link.writer, Runner) and link.writer.may_loop for link in self.inputs)
 
     def _slice(self, loop: Loop | None) -> int:
         """Do what is next; gives how many values were worked on or made."""
@@ -807,6 +814,7 @@ class Runner:
             return len(chunk.values)
         if self.is_fresh and not self._anew(link, chunk):
             return 0
+        self.unlooped += len(chunk.values)
         work, error = self.work, None
         assert work is not None
         in_hand.set((chunk, 0) if self.is_single else work)
