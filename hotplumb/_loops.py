@@ -16,8 +16,8 @@ it is, the variables say with what, and how far the iterator has come says which
 to be given to goes into the links it would have gone through, and everything goes on node by node.
 
 A loop holds for the wiring it was made for.  Whatever changes at one of its nodes, or at one that it stops short of,
-retires it (`Runner.unloop`), and the next is made anew.  It is not used while a link inside it holds something, which it
-would overtake.
+retires it (`Runner.unloop`), and the next is made anew.  It is not used while a link inside it holds something, which
+it would overtake, nor where one value takes so long that the nodes had better take turns.
 """
 
 from __future__ import annotations
@@ -35,6 +35,7 @@ from typing import TYPE_CHECKING, Any, Final
 import attrs
 
 from hotplumb._links import WHOLE, Link, only
+from hotplumb._turns import SLICE_S
 from hotplumb._work import name_of, refuse_awaitables
 from hotplumb.items import Chunk, Hop, Item, Record, Trail
 from hotplumb.keys import Key
@@ -47,11 +48,12 @@ MOST_LINES = 200  # a longer loop gains nothing more, and compiling it takes its
 MOST_DEEP = 12  # conditions within each other
 TIMED_EVERY = 32  # slices: at the beginning of one of them each call is timed, and its answer looked at
 TIMED_VALUES = 4  # which takes ten times as long
+LONG_VALUE_S = SLICE_S / 8  # for which a loop gains next to nothing, and the nodes had better take turns
 PATIENCE = 100  # times that the nodes inside may go first: each does a slice then, and has but few chunks
 FIRST_LINE = 5  # of a loop's body, in its text
 
 Pending = tuple[tuple[Link, str, str | None], ...]
-"""Links that the value in a variable is still to be put into; for a route's, where the other variable has their name."""
+"""Links that the value in a variable is still to be put into; a route's, where the other variable has their name."""
 
 
 @attrs.frozen(eq=False)
@@ -309,7 +311,8 @@ class Loop:
         self._head = head
         self.is_retired = False
         self.busy_s = 0.0
-        self.is_worth = len(text.owners) > 1 or any(type(fn) is FunctionType for fn in text.functions)
+        is_gain = len(text.owners) > 1 or any(type(fn) is FunctionType for fn in text.functions)
+        self.is_worth = is_gain and sum(map(_seconds_each, text.owners.values())) < LONG_VALUE_S
         self._writers = list({id(exit.writer): exit.writer for exit in text.exits}.values())
         self.cut = min([most, *(writer.cut for writer in self._writers)])
         members = list({id(visit.runner): visit.runner for visit in text.visits}.values())
@@ -334,10 +337,10 @@ class Loop:
 
     @property
     def _has_room(self) -> bool:
-        return not any([writer.full_links for writer in self._writers])
+        return not any(writer.full_links for writer in self._writers)
 
     def may_wait(self) -> bool:
-        """Whether to let the nodes inside go first, and look again: they have something, and will be through with it."""
+        """Whether to let the nodes inside go first, and look again: they have something, and come through with it."""
         self._patience -= 1
         if self._patience > 0 and self._has_room:
             return True
@@ -354,7 +357,7 @@ class Loop:
         self._chunk, self._it = chunk, iter(chunk.values)
         self._slices += 1
         self._patience = PATIENCE
-        adds = [out.append for out in outs]
+        adds: list[Callable[[Any], None]] = [out.append for out in outs]
         error = None
         try:
             if self._slices % TIMED_EVERY == 1:
@@ -396,6 +399,12 @@ class Loop:
             runner.busy_s += busy_s * (self._seconds[k] / timed_s if timed_s else 1 / len(self._text.owners))
         if not self._text.owners:
             self._head.busy_s += busy_s
+
+    def note(self, seconds: float, values: int) -> None:
+        """A run has taken so long."""
+        self.busy_s += seconds
+        if seconds > SLICE_S and seconds > values * LONG_VALUE_S:
+            self.is_worth = False
 
     def retire(self) -> None:
         """Run no more."""
@@ -473,6 +482,11 @@ class Loop:
     def _put(self, link: Link, chunk: Chunk, place: int, value: Any, path: tuple[Runner, ...]) -> None:
         writer: Any = link.writer
         link.push(Chunk([value], self._record(chunk, place, path[: path.index(writer) + 1])))
+
+
+def _seconds_each(runner: Runner) -> float:
+    """What a value has taken at a node so far."""
+    return runner.busy_s / max(1, runner.received)
 
 
 def _add(runner: Runner, received: int, sent: int) -> None:

@@ -752,7 +752,7 @@ class Runner:
         if loop is None:
             self.busy_s += end - now
         else:
-            loop.busy_s += end - now
+            loop.note(end - now, units)
         if units:
             self._fit_slice(end - now - self.sending_s, units)
             self.sending_s = 0.0
