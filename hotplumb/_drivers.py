@@ -8,6 +8,7 @@ input or room, and send what they have within a millisecond of the first of it.
 from __future__ import annotations
 
 import asyncio
+import weakref
 from collections import deque
 from collections.abc import AsyncIterator, Awaitable, Callable, Generator, Iterator
 from functools import partial
@@ -135,6 +136,7 @@ class OwnTask:
     def give_up(self) -> None:
         """Cancel the call under way; what it has in hand goes to the dead letters."""
         if self._task is not None and self.is_busy:
+            self._runner.is_given_up = True
             self._task.cancel()
 
     async def close(self) -> None:
@@ -324,6 +326,7 @@ class OwnTask:
         error = await self._work_through(link, chunk)
         self.is_busy = False
         in_hand.set(None)
+        runner.is_given_up = runner.is_given_up and error is not None  # else the call has returned after all
         runner.busy_s += runner.host.turns.clock() - began
         runner.count(chunk, self._done)
         await self._flush_with_room()
@@ -883,6 +886,7 @@ class Calling:
         self._name: Any = None  # of the output that the oldest call goes to
         self._cost_s = SLICE_S  # how long the latest call ran until it waited for something
         self._rest: Iterator[Any] | None = None  # outputs of the oldest call that wait for room
+        self._given_up: weakref.WeakSet[asyncio.Task[Any]] = weakref.WeakSet()
         self._running = 0  # calls that have not come back
         self._busy_from = 0.0  # when there was a first of them, on the clock of slices
         self.is_interrupted = False
@@ -978,6 +982,7 @@ class Calling:
                 error = exc
             if error is not None:
                 self._flush()
+                runner.is_given_up = task in self._given_up
                 runner.fail(runner.call_name, chunk.item(0), error, again=self._call_again, skip=self._skip)
                 return
             if self._take_rest(chunk):
@@ -1033,8 +1038,7 @@ class Calling:
 
     def give_up(self) -> None:
         """Cancel the calls under way; what they have in hand goes to the dead letters."""
-        for call in self._calls:
-            call.task.cancel()
+        self._given_up.update(call.task for call in self._calls if call.task.cancel())
 
     def in_hand(self) -> Iterator[Chunk]:
         """The values that user code works on."""

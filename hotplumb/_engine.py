@@ -55,6 +55,7 @@ class Engine:
         self._numbers: dict[Key, Numbers] = {}
         self._live = 0  # runners that have not ended
         self.changing: Changing | None = None  # the change under way
+        self._spare: list[Runner] = []  # opened, and not in the graph yet
         self.following: list[Following] = []  # changes that have not settled
         self._is_changing = False
         self._next_change: deque[asyncio.Future[None]] = deque()  # of those whose change has to wait for its turn
@@ -208,6 +209,8 @@ class Engine:
 
     def opened(self, runner: Runner) -> asyncio.Future[Any] | None:
         """Open what runs in a runner; gives what is left to wait for.  Raises what user code raises."""
+        if self.runners.get(runner.key) is not runner:
+            self._spare.append(runner)
         began = self.turns.clock()
         try:
             awaited = runner.open()
@@ -237,6 +240,7 @@ class Engine:
         """Close what has been opened and will not be used."""
         for runner in runners:
             runner.forget_wakes()
+            self._no_spare(runner)
             driver = runner.driver
             try:
                 if isinstance(driver, OwnTask):
@@ -245,6 +249,10 @@ class Engine:
                     runner.close()
             except Exception as exc:
                 log().warning("closing what was not used failed", key=canonical(runner.key), error=said_by(exc))
+
+    def _no_spare(self, runner: Runner) -> None:
+        if runner in self._spare:
+            self._spare.remove(runner)
 
     def discard(self, runners: Iterable[Runner]) -> None:
         """Close what has been opened and will not be used, without waiting for it."""
@@ -261,7 +269,7 @@ class Engine:
             await self._cancel_tasks()
             await self._close_unstarted()
         finally:
-            for runner in self.runners.values():
+            for runner in self._all_runners():
                 self.close_runner(runner)
             self._release_waiters()
 
@@ -274,9 +282,12 @@ class Engine:
 
     async def _close_unstarted(self) -> None:
         """Close what was made for tasks that never came to their first step."""
-        for runner in self.runners.values():
+        for runner in self._all_runners():
             if runner.driver is not None:
                 await runner.driver.close_unstarted()
+
+    def _all_runners(self) -> list[Runner]:
+        return [*self.runners.values(), *self._spare]
 
     async def wait_cancelled(self, tasks: Iterable[asyncio.Task[Any]]) -> None:
         """Wait for cancelled tasks to end; name those that go on after a second, leave them behind after five."""
@@ -397,7 +408,6 @@ class Engine:
         if runner.trouble is not None:
             runner.pass_over("given up")
         elif runner.driver is not None and runner.driver.is_busy:
-            runner.is_given_up = True
             runner.driver.give_up()
 
     def guarded(self, act: Callable[[Any], None], done: Any) -> None:
@@ -455,14 +465,18 @@ class Engine:
     def add_runner(self, runner: Runner) -> None:
         """A node has been added."""
         self.runners[runner.key] = runner
+        self._no_spare(runner)
         self._live += 1
         self._live_above += 1
 
     def replace_runner(self, old: Runner, new: Runner) -> None:
         """Another stands in the place of a node."""
         self.runners[new.key] = new
+        self._no_spare(new)
         if old.is_over and not new.is_over:
             self.began_anew(new)
+        elif new.is_over and not old.is_over:  # something has come meanwhile
+            new.is_over, new.is_fresh = False, True
 
     def remove_runner(self, runner: Runner) -> None:
         """A node has been removed."""
@@ -630,12 +644,20 @@ class Engine:
 
     def readers_of(self, key: Key) -> frozenset[Key]:
         """Who reads `key` now."""
-        return self.topology.readers(key)
+        topology = self._topology_with(key)
+        return frozenset() if topology is None else topology.readers(key)
 
     def sinks_of(self, key: Key) -> frozenset[Key]:
         """Which sinks want `key` now."""
-        active = self.topology.active
-        return frozenset(other for other in self.topology.downstream(key) | {key} if active[other].is_sink)
+        topology = self._topology_with(key)
+        if topology is None:
+            return frozenset()
+        return frozenset(other for other in topology.downstream(key) | {key} if topology.active[other].is_sink)
+
+    def _topology_with(self, key: Key) -> Topology | None:
+        """What reigns or, for a node that is being added, is about to; None for one that was removed."""
+        coming = [] if self.changing is None else [self.changing.new]
+        return next((topology for topology in (self.topology, *coming) if key in topology.active), None)
 
 
 async def _awaited(awaitable: Any) -> Any:

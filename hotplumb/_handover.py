@@ -248,8 +248,10 @@ class Handover:
 
 def flushed(engine: Opener, runner: Runner) -> asyncio.Future[Any]:
     """Have a node send what `end` gives; what that raises, the future raises."""
-    if isinstance(runner.driver, OwnTask):
-        return runner.driver.order(runner.driver.flush_end)
+    driver = runner.driver
+    runner.is_switching = False  # what is given takes its turns
+    if isinstance(driver, OwnTask):
+        return driver.order(partial(_flush_end, runner, driver))
     done: asyncio.Future[Any] = engine.loop.create_future()
 
     def ended(cause: BaseException | None) -> None:
@@ -259,10 +261,16 @@ def flushed(engine: Opener, runner: Runner) -> asyncio.Future[Any]:
         else:
             done.set_exception(cause)
 
-    runner.is_switching = False
     runner.flush(ended)
     runner.wake()
     return done
+
+
+async def _flush_end(runner: Runner, driver: OwnTask) -> None:
+    try:
+        await driver.flush_end()
+    finally:
+        runner.is_switching = True
 
 
 def closed(runner: Runner) -> Generator[asyncio.Future[Any], Any, None]:

@@ -327,6 +327,8 @@ class Loop:
         self._it: Any = None
         for runner in {id(runner): runner for runner in (head, *members, *text.short_of)}.values():
             runner.loops = [*(loop for loop in runner.loops or () if not loop.is_retired), self]
+        for runner in text.short_of:
+            runner.is_first = True
         if self.is_worth:
             self._plain, self._timed = text.made(is_timed=False), text.made(is_timed=True)
 
@@ -373,6 +375,8 @@ class Loop:
             for met in self._mets:
                 met.note(chunk, len(chunk))
         self._chunk = self._it = None
+        if self.is_retired:  # by what it has sent
+            self.settle()
 
     def _send(self, chunk: Chunk, outs: list[list[Any]]) -> None:
         left = iter(outs)

@@ -260,6 +260,7 @@ class Runner:
         "inputs",
         "is_ending",
         "is_finished",
+        "is_first",
         "is_fresh",
         "is_given_up",
         "is_over",
@@ -351,6 +352,7 @@ class Runner:
         self.numbers: Numbers | None = None
         self.may_loop = False  # calls a plain function that gives one answer a value
         self.unlooped = 0  # values worked on without a loop since anything was different
+        self.is_first = False  # where a loop above stops short of it
         self.loop: Loop | None = None  # that begins here
         self.loops: list[Loop] | None = None  # that take it in, or stop short of it
         self.met = Met() if may_hold(node.on_error or host.on_error) else None
@@ -393,7 +395,9 @@ class Runner:
         self.cut = min(self.cut, link.capacity)
         self.unloop()
 
-    def _fit_outputs(self) -> None:
+    def fit_outputs(self) -> None:
+        """Make chunks that every reader takes."""
+        self.unloop()
         self.cut = min([CHUNK_ITEMS, *(link.capacity for link in self.outputs)])
         self.slice = min(self.slice, self.cut)
 
@@ -420,7 +424,7 @@ class Runner:
     def reader_gone(self, link: Link) -> None:
         """The reader of `link` wants no more; where it was the last, this node is not wanted either."""
         self.outputs.remove(link)
-        self._fit_outputs()
+        self.fit_outputs()
         self.unloop()
         if not self.outputs and not self.is_over:
             self.wants_finish = True
@@ -428,7 +432,7 @@ class Runner:
 
     def unloop(self) -> None:
         """Something is different here: what loops there are hold no longer."""
-        self.unlooped = 0
+        self.unlooped, self.is_first = 0, False
         loops, self.loops = self.loops, None
         for loop in loops or ():
             loop.retire()
@@ -785,7 +789,7 @@ class Runner:
 
     def _is_inner(self) -> bool:
         """Whether a loop that begins above is likely to take it in."""
-        return all(isinstance(link.writer, Runner) and link.writer.may_loop for link in self.inputs)
+        return not self.is_first and all(isinstance(link.writer, Runner) and link.writer.may_loop for link in self.inputs)
 
     def _slice(self, loop: Loop | None) -> int:
         """Do what is next; gives how many values were worked on or made."""
@@ -1083,7 +1087,7 @@ class Runner:
             link.writer = self
         for link in (*self.inputs, *([self.inbox] if self.inbox is not None else ())):
             link.reader = self
-        self._fit_outputs()
+        self.fit_outputs()
         old.inputs, old.outputs, old.inbox, old.waiting, old.taps = ([], [], None, [], None)
 
     def rewire(self, lost: Collection[Link], outputs: Collection[Link], inputs: Collection[Link]) -> None:
@@ -1101,7 +1105,7 @@ class Runner:
             link.attach_writer(self)
             if self.is_over:
                 link.mark(END)
-        self._fit_outputs()
+        self.fit_outputs()
         self.take_up(inputs)
         for link in self.inputs:
             link.is_marked = False
@@ -1122,6 +1126,8 @@ class Runner:
         self.unloop()
         for link in self.inputs:
             link.resize(self.node.capacity, self.node.when_full)
+            if isinstance(link.writer, Runner):
+                link.writer.fit_outputs()
         ended = sum(link.is_ended or link.is_closed for link in self.inputs)
         self.open_inputs = self._is_producing() + len(self.inputs) - ended
         self.wake()
@@ -1184,7 +1190,7 @@ class Runner:
         try:
             _close_iterator(pull)
         finally:
-            if hasattr(process, "close") and self.driver is None:
+            if hasattr(process, "close") and self.driver is None and not self.opens_late:
                 process.close()
 
     def _begin_again(self) -> None:
