@@ -5,6 +5,7 @@ nodes      what a node does           compose    pipelines written `a | [b, c] |
 items      values and their trails    region     where a change has to pass in order
 errors     all that can go wrong      testing    a seeded loop with virtual time, scripted sources
 cli, demo  the command `hotplumb`     _supervision, _alignment   pure decisions: about failures, about markers
+drawing    what a graph looks like    profiling  where the time of a run goes
 
 _links, _turns, _work, _drivers, _context, _runner   how one node runs: from the stream between two nodes to the loop
                                                      that, with what it calls, is the only caller of user code

@@ -30,7 +30,7 @@ from functools import lru_cache
 from itertools import islice
 from time import perf_counter
 from types import CodeType, FrameType, FunctionType, TracebackType
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, Literal
 
 import attrs
 
@@ -48,7 +48,7 @@ MOST_LINES = 200  # a longer loop gains nothing more, and compiling it takes its
 MOST_DEEP = 12  # conditions within each other
 TIMED_EVERY = 32  # slices: at the beginning of one of them each call is timed, and its answer looked at
 TIMED_VALUES = 4  # which takes ten times as long
-LONG_VALUE_S = SLICE_S / 8  # for which a loop gains next to nothing, and the nodes had better take turns
+JUDGED_EVERY = 64  # slices: whether values take too long by now, which one interruption is not to decide
 PATIENCE = 100  # times that the nodes inside may go first: each does a slice then, and has but few chunks
 FIRST_LINE = 5  # of a loop's body, in its text
 
@@ -310,9 +310,10 @@ class Loop:
         self._text = text = Text(head)
         self._head = head
         self.is_retired = False
+        self.is_blocked = False  # the head waits for room
         self.busy_s = 0.0
         is_gain = len(text.owners) > 1 or any(type(fn) is FunctionType for fn in text.functions)
-        self.is_worth = is_gain and sum(map(_seconds_each, text.owners.values())) < LONG_VALUE_S
+        self.is_worth = is_gain and sum(map(_seconds_each, text.owners.values())) < SLICE_S
         self._writers = list({id(exit.writer): exit.writer for exit in text.exits}.values())
         self.cut = min([most, *(writer.cut for writer in self._writers)])
         members = list({id(visit.runner): visit.runner for visit in text.visits}.values())
@@ -322,7 +323,9 @@ class Loop:
         self._counts = [0] * len(text.regions)
         self._seconds = [0.0] * len(text.functions)
         self._slices = 0
-        self._patience = PATIENCE
+        self._judged = 0  # values since the last time it was looked at whether the loop is worth while
+        self._judged_s = 0.0
+        self._patience = PATIENCE + self.size
         self._chunk: Chunk | None = None
         self._it: Any = None
         for runner in {id(runner): runner for runner in (head, *members, *text.short_of)}.values():
@@ -332,22 +335,27 @@ class Loop:
         if self.is_worth:
             self._plain, self._timed = text.made(is_timed=False), text.made(is_timed=True)
 
-    @property
-    def is_usable(self) -> bool:
-        """Whether no link inside it holds anything, and there is room where values leave it."""
-        return not any(self._waiting) and self._has_room
+    def standing(self) -> Literal["ready", "full", "filled", "stuck"]:
+        """Whether it may run: not where there is no room where values leave it, or something is in a link inside it.
 
-    @property
-    def _has_room(self) -> bool:
-        return not any(writer.full_links for writer in self._writers)
-
-    def may_wait(self) -> bool:
-        """Whether to let the nodes inside go first, and look again: they have something, and come through with it."""
+        What is inside comes through as the nodes take their turns, so it is worth to let them go first, for a while.
+        """
+        if any(writer.full_links for writer in self._writers):
+            self.is_blocked = True
+            return "full"
+        if not any(self._waiting):
+            return "ready"
         self._patience -= 1
-        if self._patience > 0 and self._has_room:
-            return True
-        self._patience = PATIENCE
-        return False
+        if self._patience > 0:
+            return "filled"
+        self._patience = PATIENCE + self.size
+        return "stuck"
+
+    def has_room(self) -> None:
+        """There may be room where values leave it."""
+        if self.is_blocked:
+            self.is_blocked = False
+            self._head.wake()
 
     # -- running
 
@@ -358,7 +366,7 @@ class Loop:
             outs += ([], []) if exit.region else ([],)
         self._chunk, self._it = chunk, iter(chunk.values)
         self._slices += 1
-        self._patience = PATIENCE
+        self._patience = PATIENCE + self.size
         adds: list[Callable[[Any], None]] = [out.append for out in outs]
         error = None
         try:
@@ -407,14 +415,18 @@ class Loop:
     def note(self, seconds: float, values: int) -> None:
         """A run has taken so long."""
         self.busy_s += seconds
-        if seconds > SLICE_S and seconds > values * LONG_VALUE_S:
-            self.is_worth = False
+        self._judged_s += seconds
+        self._judged += values
+        if self._slices % JUDGED_EVERY == 0:
+            self.is_worth = self._judged_s < self._judged * SLICE_S
+            self._judged, self._judged_s = 0, 0.0
 
     def retire(self) -> None:
         """Run no more."""
         if not self.is_retired:
             self.is_retired = True
             self.settle()
+            self.has_room()
 
     # -- what user code has in hand
 

@@ -52,6 +52,7 @@ from hotplumb.nodes import Node, is_async, is_exclusive
 
 LONG_RUN_S = 120.0  # a source that has run for so long between two failures is taken to have recovered
 LOOP_AFTER_ITEMS = 32  # that a node has worked on without one: making a loop takes as long as some hundred calls
+LOOP_AGAIN_ITEMS = 4096  # after which a loop that was not worth while is made again
 FEW_LINKS = 16  # that a chunk is put into in no time
 CHUNK_ITEMS = 256  # larger chunks lose to caches and the collector on real records
 
@@ -383,7 +384,7 @@ class Runner:
             return self.trouble.state
         if self.is_paused:
             return "paused"
-        if self.full_links:
+        if self.full_links or (self.loop is not None and self.loop.is_blocked):
             return "full"
         return "busy" if self.is_ready or (self.driver is not None and self.driver.is_busy) else "waiting"
 
@@ -420,6 +421,8 @@ class Runner:
         """Something has changed for this node: let it step."""
         if not self.is_ready:
             self.host.turns.add(self)
+        for loop in self.loops or ():
+            loop.has_room()
 
     def reader_gone(self, link: Link) -> None:
         """The reader of `link` wants no more; where it was the last, this node is not wanted either."""
@@ -746,10 +749,16 @@ class Runner:
         if self.driver is not None:
             return self.driver.step(now)
         loop = self._loop_to_run() if self.may_loop else None
-        if loop is not None and not loop.is_usable:
-            if loop.may_wait():
-                self.wake()
-                return self.host.turns.clock()
+        if loop is not None and type(self.waiting[0].entries[0]) is Chunk:
+            match loop.standing():
+                case "full":
+                    return self.host.turns.clock()
+                case "filled":
+                    self.wake()
+                    return self.host.turns.clock()
+                case "stuck":
+                    loop = None
+        else:
             loop = None
         units = self._slice(loop)
         end = self.host.turns.clock()
@@ -780,16 +789,19 @@ class Runner:
     def _loop_to_run(self) -> Loop | None:
         """The loop that begins here, if there is one, and something to run it with."""
         loop = self.loop
-        if loop is None or loop.is_retired:
-            if self.unlooped < (LOOP_AFTER_ITEMS * 32 if self._is_inner() else LOOP_AFTER_ITEMS) or not self.waiting:
+        if loop is None or loop.is_retired or (not loop.is_worth and self.unlooped > LOOP_AGAIN_ITEMS):
+            if self.unlooped < (LOOP_AFTER_ITEMS * 256 if self._is_inner() else LOOP_AFTER_ITEMS) or not self.waiting:
                 return None
             loop = self.loop = Loop(self, CHUNK_ITEMS)
+            self.unlooped = 0
             self.slice = max(1, self.slice // loop.size)  # what fitted was learned of this node alone
         return loop if loop.is_worth and self.waiting else None
 
     def _is_inner(self) -> bool:
         """Whether a loop that begins above is likely to take it in."""
-        return not self.is_first and all(isinstance(link.writer, Runner) and link.writer.may_loop for link in self.inputs)
+        return not self.is_first and all(
+            isinstance(link.writer, Runner) and link.writer.may_loop for link in self.inputs
+        )
 
     def _slice(self, loop: Loop | None) -> int:
         """Do what is next; gives how many values were worked on or made."""
