@@ -37,7 +37,7 @@ from hotplumb.errors import (
     UnmetDependency,
     UsageError,
 )
-from hotplumb.items import Failure, Hop, Item, Origin, Trail, current_item
+from hotplumb.items import Failure, Hop, Item, Origin, Trail, current_item, to
 from hotplumb.keys import ERRORS, canonical, errors, freeze, output
 from hotplumb.nodes import (
     Context,
@@ -122,4 +122,5 @@ __all__ = [
     "stateful",
     "stop",
     "testing",
+    "to",
 ]

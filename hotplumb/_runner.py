@@ -46,7 +46,7 @@ from hotplumb._work import (
     wants_context,
 )
 from hotplumb.errors import NodeError, UsageError, of_user_code
-from hotplumb.items import Chunk, Failure, Hop, Item, Members, Record, Root, in_hand
+from hotplumb.items import Chunk, Failure, Hop, Item, Members, Named, Record, Root, in_hand
 from hotplumb.keys import Key
 from hotplumb.nodes import Node, is_async, is_exclusive
 
@@ -585,7 +585,7 @@ class Runner:
             self.numbers = self.host.numbers(self.key)
         record = Record(Root(self.key, self.numbers.take(len(values))), self.hops)
         record.members = members
-        self.send(values, record)
+        self._send_named(values, record)
 
     def send_outcome(self, chunk: Chunk, outcome: Outcome) -> None:
         """Send what values of `chunk`, from its first on, have given."""
@@ -595,23 +595,34 @@ class Runner:
         record = Record(chunk.record, self.hops, chunk.start, places)
         record.members = members
         if names is None:
-            self.send(values, record)
+            self._send_named(values, record)
         else:
             self._send_routed(values, record, names)
+
+    def _send_named(self, values: list[Any], record: Record) -> None:
+        """Put values into the links that read them: of a process, some may be for one output."""
+        if self.node.kind != "process" or Named not in set(map(type, values)):
+            self.send(values, record)
+            return
+        names = [value.name if type(value) is Named else WHOLE for value in values]
+        self._send_routed([value.value if type(value) is Named else value for value in values], record, names)
 
     def _send_routed(self, values: list[Any], record: Record, names: list[Key]) -> None:
         """Put each value into the links that read its output."""
         self.sent += len(values)
-        places: dict[Key, list[int]] = {}
+        places: dict[Any, list[int]] = {}
         for place, name in enumerate(names):
             if name in places:
                 places[name].append(place)
             else:
                 places[name] = [place]
-        chunks: dict[Key, Chunk] = {}
+        chunks: dict[Any, Chunk] = {}
         for name, found in places.items():
             index = [record.parent_place(place) for place in found]
-            chunks[name] = Chunk([values[place] for place in found], Record(record.parent, record.hops, 0, index))
+            part = Record(record.parent, record.hops, 0, index)
+            if record.members is not None:
+                part.members = {n: record.members[place] for n, place in enumerate(found) if place in record.members}
+            chunks[name] = Chunk([values[place] for place in found], part)
         whole = Chunk(values, record)
         for link in self.outputs:
             chunk = whole if link.name is WHOLE else chunks.get(link.name)

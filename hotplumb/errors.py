@@ -7,9 +7,11 @@ HotplumbError
 │   │   ├── UnmetDependency  a node reads a key that nothing builds
 │   │   ├── CycleError       nodes that read each other
 │   │   ├── FactoryError     the factory raised, or gave what is no node
-│   │   ├── DuplicateKey     `add` of a key that is there already
+│   │   ├── DuplicateKey     `add` of a key that is there already, or two nodes of one name
 │   │   ├── UnknownKey       no such node  (also a KeyError)
-│   │   └── OpenEnd          a node that reads nothing and is no source
+│   │   ├── JoinError        what `|` cannot join
+│   │   └── OpenEnd          a node that reads nothing and is no source, or that nobody reads
+│   ├── UnknownBranch        a chooser named none of its branches
 │   └── StaleTopology        an edit of a topology that reigns no longer
 ├── ChangeError              a change of a running graph
 │   ├── ChangeRejected       it could not be opened: the graph has not noticed
@@ -84,10 +86,11 @@ class FactoryError(TopologyError):
 
 
 class DuplicateKey(TopologyError):
-    """`key` is there already, so it cannot be added."""
+    """`key` is there already, so it cannot be added; or it is the name of two nodes of one pipeline."""
 
-    def __init__(self, key: object) -> None:
-        super().__init__(f"{_text(key)} is there already: use replace({_text(key)}, node), or another key")
+    def __init__(self, key: object, reason: str | None = None) -> None:
+        text = _text(key)
+        super().__init__(f"{text} {reason or f'is there already: use replace({text}, node), or another key'}")
         self.key = key
 
 
@@ -101,13 +104,28 @@ class UnknownKey(TopologyError, KeyError):
     __str__ = Exception.__str__  # KeyError would show the repr of the text
 
 
-class OpenEnd(TopologyError):
-    """The node given as `key` reads nothing and is no source, so nothing would ever come in."""
+class JoinError(TopologyError):
+    """Pieces that make no pipeline: one that is no node, or that nothing can be joined to."""
 
-    def __init__(self, key: object, kind: str) -> None:
+
+class OpenEnd(TopologyError):
+    """The node given as `key` reads nothing and is no source; or it ends a pipeline that is to run, and is no sink."""
+
+    def __init__(self, key: object, kind: str, reason: str | None = None) -> None:
         how = f"hp.{kind}(key)" if kind in ("merge", "collect") else f"hp.{kind}(..., key)"
-        super().__init__(f"{_text(key)} is a {kind} that reads nothing: give it the keys it reads, {how}")
+        why = reason or f"reads nothing: give it the keys it reads, {how}"
+        super().__init__(f"{_text(key)} is a {kind} that {why}")
         self.key = key
+
+
+class UnknownBranch(UsageError):
+    """A chooser gave `choice`, which is no name of its branches; `valid` is what it may give, their indices too."""
+
+    def __init__(self, chooser: str, choice: object, valid: Sequence[object]) -> None:
+        names = ", ".join(_text(name) for name in valid)
+        super().__init__(f"{chooser} gave {_short(choice)}, which names no branch: it may give {names}")
+        self.choice = choice
+        self.valid = tuple(valid)
 
 
 class StaleTopology(UsageError):

@@ -16,7 +16,7 @@ from typing import Any, NamedTuple, Protocol
 
 import attrs
 
-from hotplumb.keys import Key, canonical
+from hotplumb.keys import Key, canonical, freeze
 
 MOST_MEMBERS = 64  # a window of millions must not keep the trails of them all
 
@@ -223,6 +223,31 @@ class Failure:
     reason: str
     """Why it goes no further: "discarded" by policy or by hand; "drained" while it was, or would have been, held;
     "partly sent: N of its outputs had left"; "given up" by `change.force`."""
+
+
+@attrs.frozen
+class Named:
+    """A value for one output of a process."""
+
+    name: Key
+    value: Any
+
+
+def to(name: object, value: object) -> Named:
+    """Give a value on one output of a process; readers of `hp.output(key, name)` get it, and those of the key itself.
+
+    >>> import hotplumb as hp
+    >>> class Sizes:
+    ...     def process(self, word):
+    ...         yield hp.to("long" if len(word) > 3 else "short", word)
+    >>> topology = (hp.Topology()
+    ...     .add("words", hp.source(["tic", "tictac"]))
+    ...     .add("sizes", hp.process(Sizes, "words"))
+    ...     .add("out", hp.collect(hp.output("sizes", "long"))))
+    >>> hp.run(topology)
+    {'out': ['tictac']}
+    """
+    return Named(freeze(name), value)
 
 
 class Hand(Protocol):

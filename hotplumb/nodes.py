@@ -16,17 +16,21 @@ A node is a value: nothing runs when it is made, and two nodes are equal when th
 
 from __future__ import annotations
 
+import copy
 import functools
 import inspect
 import math
 from collections.abc import AsyncIterable, Callable, Iterable
-from typing import Any, Literal, Protocol, TypeVar, get_args
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, Protocol, TypeVar, get_args
 
 import attrs
 
 from hotplumb._supervision import Policy, check_policy
-from hotplumb.errors import UsageError
+from hotplumb.errors import UsageError, said_by
 from hotplumb.keys import Key, freeze, same
+
+if TYPE_CHECKING:
+    from hotplumb.compose import Pipeline
 
 Kind = Literal[
     "source",
@@ -64,6 +68,10 @@ class Context(Protocol):
     that node, and with it the other link: leave none out for longer than `capacity` items."""
 
     @property
+    def shared(self) -> Any:
+        """One object for all nodes of a run: what the plumbing was given as `shared`, else a new dict."""
+
+    @property
     def readers(self) -> frozenset[Key]:
         """The keys of the nodes that read this one, now."""
 
@@ -85,6 +93,20 @@ class Context(Protocol):
         """Say that further outputs of this call derive from `items` (of `current_item()`) too: `trail.members`."""
 
 
+class Piece:
+    """What `|` joins to pipelines; how it does so is the work of `compose`, which is built on this module."""
+
+    __slots__ = ()
+
+    _join: ClassVar[Callable[[object, object], Pipeline]]
+
+    def __or__(self, below: object) -> Pipeline:
+        return Piece._join(self, below)
+
+    def __ror__(self, above: object) -> Pipeline:
+        return Piece._join(above, self)
+
+
 class Process(Protocol):
     """What a node does to values, as an object; only `process` is required.
 
@@ -99,14 +121,49 @@ class Process(Protocol):
         end()              all links have ended; may give last outputs
         wake(now)          a time given to context.wake_at() has come
         close()            called once, last, whatever happened
+
+    An object whose class is derived from this one can be joined by `|` as it is: each start of the node takes a new
+    deep copy of it, so it changes nothing itself.  Two such nodes are the same where it is one object, or where the
+    class has an `==` that says so.
+
+    >>> import hotplumb as hp
+    >>> class Scale(hp.Process):
+    ...     def __init__(self, factor):
+    ...         self.factor = factor
+    ...     def process(self, value):
+    ...         return value * self.factor
+    >>> hp.run(hp.source([1, 2]) | Scale(3) | hp.collect())
+    {'collect': [3, 6]}
     """
 
     def process(self, value: Any) -> Any:
         """Give the outputs for one value."""
 
+    def named(self, key: object) -> Node:
+        """The node that runs copies of this process, with a name of its own."""
+        return process(self).named(key)
+
+    def __or__(self, below: object) -> Pipeline:
+        return Piece._join(self, below)
+
+    def __ror__(self, above: object) -> Pipeline:
+        return Piece._join(above, self)
+
+
+class Processing(Protocol):
+    """An object with the one method that a process must have."""
+
+    def process(self, value: Any) -> Any:
+        """Give the outputs for one value."""
+
+
+def is_process(value: object) -> bool:
+    """Whether it is an object that has a method `process`, and no class."""
+    return not isinstance(value, type) and callable(getattr(value, "process", None))
+
 
 @attrs.frozen(eq=False)
-class Node:
+class Node(Piece):
     """A frozen description of one node; made by the constructors of this module, not by hand."""
 
     kind: Kind
@@ -361,7 +418,7 @@ def route(
 
 
 def process(
-    make: Callable[[], Any],
+    make: Callable[[], Any] | Processing,
     *keys: object,
     capacity: int = CAPACITY_ITEMS,
     on_error: Policy | None = None,
@@ -370,7 +427,7 @@ def process(
     """Give what the `Process` from `make()` gives; each start of the node makes a new one.
 
     Args:
-        make: gives the process.
+        make: gives the process; or the process itself, of which each start takes a deep copy.
         keys: what to read.
         state: what becomes of the state when a running node is replaced: `"carry"` gives the old one's `snapshot()` to
             the new one's `restore(state)`, where both have the method; `"fresh"` does not; `"flush"` calls the old
@@ -389,7 +446,26 @@ def process(
     ...     .add("out", hp.collect("pairs")))
     {'out': [(None, 'a'), ('a', 'b'), ('b', 'c')]}
     """
+    if getattr(make, "process", None) is Process.process or getattr(type(make), "process", None) is Process.process:
+        raise UsageError(f"process({make!r}): it has no method `process(value)` of its own")
+    if is_process(make):
+        make = _copies_of(make)
     return attrs.evolve(_node("process", make, keys, 1, capacity, on_error), state=_state("process", state))
+
+
+def _copies_of(process: object) -> Callable[[], Any]:
+    """A function that makes copies of `process`, and is the same as another where that is the same."""
+
+    def make() -> Any:
+        try:
+            return copy.deepcopy(process)
+        except Exception as exc:
+            text = f"each start takes a deep copy of {process!r}, and that failed ({said_by(exc)})"
+            raise UsageError(f"{text}: open things in begin(context), or give hp.process a function") from exc
+
+    made = type(process)
+    make.__module__, make.__qualname__, make.__name__ = made.__module__, made.__qualname__, made.__name__
+    return make
 
 
 def sink(

@@ -22,6 +22,7 @@ from hotplumb._links import Inbox
 from hotplumb._log import log
 from hotplumb._runner import Runner, State
 from hotplumb._supervision import Policy, check_policy, stop
+from hotplumb.compose import Branch, topology_of
 from hotplumb.errors import HotplumbError, UsageError
 from hotplumb.items import Chunk, Failure, Item, Root
 from hotplumb.keys import Key, canonical, freeze, key_order
@@ -172,19 +173,25 @@ class Plumbing:
     asyncio and uvloop; not trio.
 
     Args:
-        topology: what is to run.
+        topology: what is to run; a pipeline is run as its `.topology()`.
         on_error: what nodes do that have no policy of their own; by default `hp.stop()`.
         drain_timeout_s: how long leaving the block, or `stop()`, may drain; what is under way then is given up, and
             `TimeoutError` names the nodes.  By default there is no bound, and a log line names them after ten seconds.
+        shared: one object for all nodes, `context.shared`; by default a new dict.
     """
 
     def __init__(
-        self, topology: Topology, *, on_error: Policy | None = None, drain_timeout_s: float | None = None
+        self,
+        topology: Topology | Branch,
+        *,
+        on_error: Policy | None = None,
+        drain_timeout_s: float | None = None,
+        shared: Any = None,
     ) -> None:
-        if not isinstance(topology, Topology):
-            raise UsageError(f"Plumbing({topology!r}): give a hotplumb.Topology")
         policy = stop() if on_error is None else check_policy("Plumbing(..., on_error=...)", on_error)
-        self._engine = Engine(topology, policy, self._told_of_failure)
+        self._engine = Engine(topology_of(topology), policy, self._told_of_failure)
+        if shared is not None:
+            self._engine.shared = shared
         self._drain_timeout_s = drain_timeout_s
         self._has_block = False
         self._owner: asyncio.Task[Any] | None = None  # who is in the block
@@ -484,13 +491,11 @@ class Plumbing:
 
     def pause(self, key: object) -> None:
         """Have a node take up nothing more until `resume`; what writes to it waits when its link is full."""
-        self._runner(key).is_paused = True
+        self._runner(key).pause(True)
 
     def resume(self, key: object) -> None:
         """Have a paused node go on."""
-        runner = self._runner(key)
-        runner.is_paused = False
-        runner.wake()
+        self._runner(key).pause(False)
 
     def tap(self, key: object) -> Tap:
         """Listen to what a node sends from now on: an async iterator of items.
@@ -504,6 +509,7 @@ class Plumbing:
         taps = runner.taps = runner.taps or []
         tap = Tap(taps.remove)
         taps.append(tap)
+        runner.unloop()
         if runner.is_over:
             tap.close()
         return tap
@@ -541,6 +547,8 @@ class Plumbing:
 
 
 def _statistics_of(runner: Runner) -> NodeStatistics:
+    for loop in runner.loops or ():
+        loop.settle()
     links = [*runner.inputs, *([runner.inbox] if runner.inbox else [])]
     return NodeStatistics(
         received=runner.received,
@@ -561,39 +569,57 @@ def _trouble_of(runner: Runner) -> Trouble | None:
 
 
 async def start(
-    topology: Topology, *, on_error: Policy | None = None, drain_timeout_s: float | None = None
+    topology: Topology | Branch,
+    *,
+    on_error: Policy | None = None,
+    drain_timeout_s: float | None = None,
+    shared: Any = None,
 ) -> Plumbing:
     """Start a topology without a block; `await plumbing.stop()` ends it, from any task.
 
     For a REPL, a notebook, a test fixture.  What user code raises stops everything, is logged, and raised from `join`
     and `stop`.  Options as for `Plumbing`.
     """
-    plumbing = Plumbing(topology, on_error=on_error, drain_timeout_s=drain_timeout_s)
+    plumbing = Plumbing(topology, on_error=on_error, drain_timeout_s=drain_timeout_s, shared=shared)
     await plumbing._start()
     return plumbing
 
 
 def run(
-    topology: Topology, *, on_error: Policy | None = None, drain_timeout_s: float | None = 10.0
+    topology: Topology | Branch,
+    items: Any = None,
+    *,
+    on_error: Policy | None = None,
+    drain_timeout_s: float | None = 10.0,
+    shared: Any = None,
 ) -> dict[Key, list[Any]]:
-    """Run a topology to its end, for scripts; gives `{sink key: values}` of its `hp.collect()` sinks.
+    """Run a topology or a pipeline to its end, for scripts; gives `{sink key: values}` of its `hp.collect()` sinks.
 
     The first SIGINT or SIGTERM drains: sources end, what is under way is processed, and what was collected is returned.
     A second one stops at once, and so does a drain that takes too long.
 
     Args:
         topology: what is to run.
+        items: what the open start of a pipeline is to take in, anything that `hp.source` takes; its key is "items".
         on_error: what nodes do that have no policy of their own; by default `hp.stop()`.
         drain_timeout_s: how long the drain after a signal may take, None for as long as it takes.
+        shared: one object for all nodes, `context.shared`; by default a new dict.
+
+    >>> import hotplumb as hp
+    >>> hp.run(hp.map(int) | hp.collect(), ["1", "2"])
+    {'collect': [1, 2]}
 
     Raises:
+        OpenEnd: a pipeline is open at its start, with no items, or at its end.
+        TopologyError: it makes no topology.
         NodeError: user code raised.
         KeyboardInterrupt, SystemExit: it was stopped at once, by SIGINT or SIGTERM.
         UsageError: an event loop is running here already.
     """
     if _is_loop_running():
         raise UsageError("hp.run() starts an event loop, but one runs here: use `async with hp.Plumbing(topology)`")
-    return asyncio.run(_joined(Plumbing(topology, on_error=on_error), drain_timeout_s))
+    plumbing = Plumbing(topology_of(topology, items), on_error=on_error, shared=shared)
+    return asyncio.run(_joined(plumbing, drain_timeout_s))
 
 
 async def _joined(plumbing: Plumbing, drain_timeout_s: float | None) -> dict[Key, list[Any]]:

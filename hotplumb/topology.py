@@ -21,7 +21,7 @@ from contextlib import contextmanager
 from itertools import chain, islice
 from operator import attrgetter, is_
 from reprlib import repr as short_repr
-from typing import Any, Literal, NoReturn, TypeAlias, TypeVar
+from typing import TYPE_CHECKING, Any, Literal, NoReturn, TypeAlias, TypeVar
 
 import attrs
 
@@ -37,6 +37,9 @@ from hotplumb.errors import (
 )
 from hotplumb.keys import AllErrors, Errors, Key, Output, canonical, freeze, key_order, same
 from hotplumb.nodes import Node, merge
+
+if TYPE_CHECKING:
+    from hotplumb.compose import Pipeline
 
 V = TypeVar("V")
 Factory: TypeAlias = Callable[[Any], Node | None]
@@ -318,10 +321,31 @@ class Topology:
             OpenEnd: the node reads nothing and is no source.
             TopologyError: it makes no topology: `UnmetDependency`, `CycleError`, `FactoryError`.
         """
-        name = _own_key("add", key)
+        return self._edited([self._addition("add", key, node)])
+
+    def _addition(self, method: str, key: object, node: Node) -> Edit:
+        name = _own_key(method, key)
         if name in self._given or self._places.get(name) is not None:
             raise DuplicateKey(name)
-        return self._edited([Edit("add", name, _checked("add", name, node))])
+        return Edit("add", name, _checked(method, name, node))
+
+    def add_pipeline(self, pipeline: Pipeline) -> Topology:
+        """Give all nodes of a pipeline at once.  Its last nodes may be open: what reads them can be given by key.
+
+        >>> import hotplumb as hp
+        >>> parsed = hp.source(["1", "2"]) | hp.map(int)
+        >>> hp.run(hp.Topology().add_pipeline(parsed).add("out", hp.collect("int")))
+        {'out': [1, 2]}
+
+        Raises:
+            DuplicateKey: one of its keys is there already.
+            OpenEnd: nothing is joined to its start.
+            TopologyError: as for `add`.
+        """
+        nodes = getattr(pipeline, "nodes", None)
+        if nodes is None:
+            raise UsageError(f"add_pipeline({short_repr(pipeline)}): give a pipeline, what `a | b` makes")
+        return self._edited([self._addition("add_pipeline", key, node) for key, node in nodes().items()])
 
     def replace(self, key: object, node: Node) -> Topology:
         """Give another node for a key that is given, or active as the factory made it.
@@ -332,6 +356,9 @@ class Topology:
         """
         name = _own_key("replace", key)
         self._check_known(name)
+        if isinstance(node, Node) and not node.reads and not node.is_source:
+            how = f"hp.{node.kind}(..., *topology.reads({canonical(name)}))"
+            raise OpenEnd(name, node.kind, f"reads nothing: give it the keys that the one before reads, {how}")
         return self._edited([Edit("replace", name, _checked("replace", name, node))])
 
     def remove(self, key: object) -> Topology:
@@ -851,8 +878,10 @@ def _check_gives(node: Node, read: Key, reader: Key) -> None:
     text = f"{canonical(reader)} reads {canonical(read)}"
     if node.is_sink:
         raise TopologyError(f"{text}, but a {node.kind} gives nothing: read what that reads")
-    if isinstance(read, Output) and node.kind != "route":
-        raise TopologyError(f"{text}, but only a route has outputs, and that is a {node.kind}: read its key")
+    if isinstance(read, Output) and node.kind not in ("route", "process"):
+        raise TopologyError(
+            f"{text}, but only a route or a process has outputs, and that is a {node.kind}: read its key"
+        )
 
 
 def _why_no_node(made: object) -> str:

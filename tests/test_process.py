@@ -952,3 +952,66 @@ def test_a_source_derives_from_nothing(seed: int) -> None:
     error = failure(graph(n=hp.source(produce), out=hp.collect("n")), seed)
     assert isinstance(error.__cause__, hp.UsageError)
     assert "begins there" in str(error.__cause__)
+
+
+class Sorted:
+    """Gives on named outputs, in each way there is."""
+
+    def __init__(self) -> None:
+        self.items: list[hp.Item] = []
+
+    def begin(self, context: hp.Context) -> None:
+        self.context = context
+
+    def process(self, value: int) -> Any:
+        self.items.append(hp.current_item())
+        self.context.derive_from(*self.items)
+        yield hp.to("odd" if value % 2 else ("even", 0), value)
+        if value == 3:
+            yield "unnamed"
+
+    def end(self) -> Any:
+        return [hp.to("odd", "last"), "unnamed last"]
+
+
+class SortedLater(Sorted):
+    async def process(self, value: int) -> Any:  # type: ignore[override]
+        for output in super().process(value):
+            await asyncio.sleep(0)
+            yield output
+
+    async def end(self) -> Any:  # type: ignore[override]
+        return super().end()
+
+
+@pytest.mark.parametrize("make", [Sorted, SortedLater])
+def test_a_process_gives_on_named_outputs(make: Any, seed: int) -> None:
+    """Who reads an output gets its values, who reads the key gets all; trails and members come along."""
+    trails = []
+
+    def see(_: Any) -> None:
+        trails.append(hp.current_item().trail)
+
+    async def main() -> dict[Any, list[Any]]:
+        topology = (
+            hp.Topology()
+            .add("n", hp.source(range(5)))
+            .add("p", hp.process(make, "n"))
+            .add("odd", hp.collect(hp.output("p", "odd")))
+            .add("even", hp.collect(hp.output("p", ["even", 0])))
+            .add("none", hp.collect(hp.output("p", "none")))
+            .add("all", hp.collect("p"))
+            .add("see", hp.sink(see, hp.output("p", "odd")))
+        )
+        async with hp.Plumbing(topology) as plumbing:
+            await plumbing.join()
+            return plumbing.collected()
+
+    assert hp.testing.run(main, seed=seed) == {
+        "all": [0, 1, 2, 3, "unnamed", 4, "last", "unnamed last"],
+        "even": [0, 2, 4],
+        "none": [],
+        "odd": [1, 3, "last"],
+    }
+    assert [trail.origin[:2] for trail in trails] == [("n", 1), ("n", 3), ("p", 0)]
+    assert [len(trail.members.trails) for trail in trails] == [2, 4, 0]

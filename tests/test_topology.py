@@ -773,10 +773,10 @@ def test_a_sink_is_not_read() -> None:
 
 def test_only_a_route_has_outputs() -> None:
     """Whether the reader comes, or the route becomes something else."""
-    with pytest.raises(hp.TopologyError, match="only a route has outputs, and that is a map: read its key"):
+    with pytest.raises(hp.TopologyError, match="only a route or a process has outputs, and that is a map"):
         abc().add("more", hp.sink(print, hp.output("abc", 1)))
     routed = abc().replace("bc", hp.route(value, "c")).replace("abc", hp.map(value, hp.output("bc", "x")))
-    with pytest.raises(hp.TopologyError, match=r'"abc" reads output\("bc", "x"\), but only a route has outputs'):
+    with pytest.raises(hp.TopologyError, match=r'"abc" reads output\("bc", "x"\), but only a route or a process'):
         routed.replace("bc", hp.map(value, "c"))
     with pytest.raises(hp.UsageError, match="that is an output of a route"):
         abc().add(hp.output("bc", 1), hp.source([1]))
