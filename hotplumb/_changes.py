@@ -125,10 +125,10 @@ class Changing:
     async def open(self) -> None:
         """Make and begin what is new; raises `ChangeRejected` with all of it closed."""
         active = self.new.active
-        for key in self.found.replaced:
+        for key in self.engine.ordered(self.found.replaced):
             if not _keeps_process(self.old.active[key], active[key]):
                 self._successors[key] = self._runner(key, active[key])
-        for key in self.found.added:
+        for key in self.engine.ordered(self.found.added):
             self._added[key] = self._runner(key, active[key])
         runners = [*self._successors.values(), *self._added.values()]
         try:
@@ -182,10 +182,10 @@ class Changing:
         return any(found.count(key) > 1 for found in reads)
 
     def _make_links(self) -> None:
-        for key in self.found.removed:
+        for key in self.engine.ordered(self.found.removed):
             for link in self.engine.runners[key].inputs:
                 self._lose(link)
-        for key in (*self.found.replaced, *self.found.added):
+        for key in self.engine.ordered((*self.found.replaced, *self.found.added)):
             self._make_inputs(key, self.new.active[key])
 
     def _make_inputs(self, key: Key, node: Node) -> None:
@@ -218,7 +218,7 @@ class Changing:
 
     def _align(self) -> None:
         runners = self.engine.runners
-        inside = [runners[key] for key in self._region.inside]
+        inside = [runners[key] for key in self.engine.ordered(self._region.inside)]
         for runner in inside:
             inner = [
                 link for link in runner.inputs if not link.is_closed and _key_of(link.writer) in self._region.inside
@@ -264,6 +264,8 @@ class Changing:
         new.trouble, new.is_switching = (old.trouble if new is old else None), False
         lost, inputs = self._lost.pop(key, []), self.pending.pop(key, [])
         new.rewire(lost, self._outputs.pop(key, ()), inputs)
+        if new is not old and new.node.is_source:
+            self.engine.start_source(new)
         for link in lost:
             self.engine.link_gone(new, link)
         for link in inputs:
@@ -341,8 +343,7 @@ class Changing:
             self.change.topology = self.engine.reign(self.new, self.change, self.repaired)
             self.change.inverse = self.old.edited_from(self.change.topology, self.change.touched)
             for runner in self._added.values():
-                runner.is_switching = False
-                runner.wake()
+                self.engine.start_source(runner)
             if not self.done.done():
                 self.done.set_result(None)
 
@@ -364,8 +365,8 @@ class Changing:
         """{key: why} of the nodes that hold the change up."""
         runners = self.engine.runners
         ready = [key for key in self._left if runners[key].switching is not None or runners[key].alignment is None]
-        found = {key: _why(runners[key]) for key in ready or self._left}
-        for key in self._left:
+        found = {key: _why(runners[key]) for key in sorted(ready or self._left, key=key_order)}
+        for key in sorted(self._left, key=key_order):
             if runners[key].is_paused or runners[key].trouble is not None:
                 found[key] = _why(runners[key])
         return found
@@ -383,7 +384,7 @@ def awaited_below(engine: Engine, inside: Set[Key], below: Set[Key]) -> dict[Key
     runners, pending = engine.runners, {} if engine.changing is None else engine.changing.pending
     from_here = inside | below
     found: dict[Key, list[Link]] = {}
-    for key in below:
+    for key in engine.ordered(below):
         links = [*runners[key].inputs, *pending.get(key, ())]
         found[key] = [link for link in links if not link.is_closed and _key_of(link.writer) in from_here]
     return found

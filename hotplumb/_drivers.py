@@ -138,6 +138,28 @@ class OwnTask:
         if self._task is not None and self.is_busy:
             self._runner.is_given_up = True
             self._task.cancel()
+            self._runner.host.loop.call_later(SWALLOW_WARN_S, self._look_for_return, self._task, False)
+
+    def _look_for_return(self, task: asyncio.Task[None], is_left: bool) -> None:
+        """A call that goes on in spite of being given up is named, and in the end left behind."""
+        runner, host = self._runner, self._runner.host
+        if task.done() or task is not self._task or not runner.is_given_up:
+            return
+        host.warn_swallowed(runner.key, is_left)
+        if not is_left:
+            host.loop.call_later(SWALLOW_LEAVE_S - SWALLOW_WARN_S, self._look_for_return, task, True)
+            return
+        host.leave_behind(task)
+        self._task, self.is_busy = None, False
+        self._drop_timer()
+        chunk, link, done = self._chunk, runner.link_in_hand, self._done
+        self._filling.cut(self._kept)
+        self.flush()
+        if chunk is not None and link is not None:
+            runner.count(chunk, done)
+            self._return_rest(link, chunk, started=done + 1, done=done)
+            runner.fail(runner.call_name, chunk.item(done), asyncio.CancelledError(), link=link)
+        self._start()
 
     async def close(self) -> None:
         """Close the process; to be ordered."""
@@ -231,6 +253,8 @@ class OwnTask:
             if self._task is task:  # else it was left behind, and another has taken its place
                 self._drop_timer()
                 await self._close_at_last()
+                if self._orders and not runner.host.turns.is_closed:
+                    self._start()  # to obey what has come meanwhile
 
     async def _obey(self) -> None:
         action, done = self._orders.popleft()
@@ -349,7 +373,7 @@ class OwnTask:
         """Call with each value until the slice is over; gives what user code raised."""
         runner, filling = self._runner, self._filling
         is_many = runner.filling is not None
-        fn = runner.node.fn
+        fn, task = runner.node.fn, self._task
         timeout_s, turns = runner.node.timeout_s, runner.host.turns
         self.is_busy, self.busy_since = True, runner.host.loop.time()
         for place, value in enumerate(chunk.values):
@@ -365,9 +389,9 @@ class OwnTask:
                         await fn(value) if timeout_s is None else await within(runner, partial(fn, value), timeout_s)
                     )
                     self._keep(value, answer, chunk.start + place)
-                if turns.is_closed:
-                    self.is_busy = False
-                    raise asyncio.CancelledError  # it was left behind, and has come back after the end
+                if turns.is_closed or self._task is not task:
+                    self.is_busy = self.is_busy and self._task is not task
+                    raise asyncio.CancelledError  # it was left behind, and has come back
             except (Exception, asyncio.CancelledError) as exc:
                 self._refuse_own_cancellation(exc)
                 filling.cut(self._kept)
@@ -433,12 +457,16 @@ class OwnTask:
         elif outputs is not None:
             found = outputs_of(outputs) if runner.process is not None else outputs
             skips_none = runner.process is not None and type(found) is not list and type(found) is not tuple
-            for output in found:
-                if output is None and skips_none:
-                    continue
-                filling.out.append(output)
-                if len(filling.out) >= runner.cut and not await self._make_room(place):
-                    break
+            try:
+                for output in found:
+                    if output is None and skips_none:
+                        continue
+                    filling.out.append(output)
+                    if len(filling.out) >= runner.cut and not await self._make_room(place):
+                        break
+            finally:
+                if hasattr(found, "close"):
+                    found.close()
         filling.end_call(place)
 
     async def _take_async(self, outputs: Any, place: int) -> None:
@@ -870,7 +898,7 @@ class _Call(NamedTuple):
 
     link: Link  # where its value came from
     chunk: Chunk  # that one value
-    task: asyncio.Task[Any]
+    task: asyncio.Future[Any]
     since: float  # on the loop's clock
 
 
@@ -886,7 +914,7 @@ class Calling:
         self._name: Any = None  # of the output that the oldest call goes to
         self._cost_s = SLICE_S  # how long the latest call ran until it waited for something
         self._rest: Iterator[Any] | None = None  # outputs of the oldest call that wait for room
-        self._given_up: weakref.WeakSet[asyncio.Task[Any]] = weakref.WeakSet()
+        self._given_up: weakref.WeakSet[asyncio.Future[Any]] = weakref.WeakSet()
         self._running = 0  # calls that have not come back
         self._busy_from = 0.0  # when there was a first of them, on the clock of slices
         self.is_interrupted = False
@@ -962,7 +990,7 @@ class Calling:
     def _note_cost(self, seconds: float) -> None:
         self._cost_s = seconds
 
-    def _came_back(self, _: asyncio.Task[Any]) -> None:
+    def _came_back(self, _: asyncio.Future[Any]) -> None:
         runner = self._runner
         self._running -= 1
         if not self._running:
@@ -1039,6 +1067,27 @@ class Calling:
     def give_up(self) -> None:
         """Cancel the calls under way; what they have in hand goes to the dead letters."""
         self._given_up.update(call.task for call in self._calls if call.task.cancel())
+        self._runner.host.loop.call_later(SWALLOW_WARN_S, self._look_for_return, False)
+
+    def _look_for_return(self, is_left: bool) -> None:
+        """Calls that go on in spite of being given up are named, and in the end left behind."""
+        host = self._runner.host
+        late = [n for n, call in enumerate(self._calls) if call.task in self._given_up and not call.task.done()]
+        if not late or host.turns.is_closed:
+            return
+        host.warn_swallowed(self._runner.key, is_left)
+        if not is_left:
+            host.loop.call_later(SWALLOW_LEAVE_S - SWALLOW_WARN_S, self._look_for_return, True)
+            return
+        for n in late:
+            task, given_up = self._calls[n].task, host.loop.create_future()
+            assert isinstance(task, asyncio.Task)
+            host.leave_behind(task)
+            task.remove_done_callback(self._came_back)
+            given_up.cancel()
+            self._given_up.add(given_up)
+            self._calls[n] = self._calls[n]._replace(task=given_up)
+            self._came_back(task)
 
     def in_hand(self) -> Iterator[Chunk]:
         """The values that user code works on."""
@@ -1104,5 +1153,5 @@ async def _gathered(outputs: Any, skips_none: bool = False) -> list[Any]:
     return [output async for output in outputs if output is not None or not skips_none]
 
 
-def _error_of(task: asyncio.Task[Any]) -> BaseException | None:
+def _error_of(task: asyncio.Future[Any]) -> BaseException | None:
     return asyncio.CancelledError() if task.cancelled() else task.exception()

@@ -25,7 +25,7 @@ from hotplumb._supervision import Policy
 from hotplumb._turns import SLOW_CALL_S, Turns
 from hotplumb.errors import ChangeTimeout, NodeError, StaleTopology, UnknownKey, UsageError, of_user_code, said_by
 from hotplumb.items import Chunk, Failure, Origin, Root
-from hotplumb.keys import ERRORS, AllErrors, Errors, Key, Output, canonical, freeze
+from hotplumb.keys import ERRORS, AllErrors, Errors, Key, Output, canonical, freeze, key_order
 from hotplumb.nodes import Node
 from hotplumb.topology import Topology, collection_off, node_key
 
@@ -118,8 +118,8 @@ class Engine:
             del self._waiters[waiter]
 
     async def wait_ended(self) -> None:
-        """Return when every node has ended."""
-        while self._live:
+        """Return when every node has ended and, while all drains, what changes are under way have come through."""
+        while not self._has_ended:
             waiter = self.loop.create_future()
             self._all_ended.append(waiter)
             await self.wait(waiter)
@@ -349,6 +349,8 @@ class Engine:
             self.changing = changing
             deadline = None if timeout_s is None else self.loop.time() + timeout_s
             await self._open_within(changing, deadline)
+            if self._stop_asked.done():
+                raise self.failure or UsageError("the plumbing has stopped")
         except BaseException:
             self.change_over()
             raise
@@ -365,20 +367,28 @@ class Engine:
             raise ChangeTimeout(changing.change, waiting_for, True) from None
 
     async def _wait_turn(self) -> None:
-        while self._is_changing:
-            waiter = self.loop.create_future()
-            self._next_change.append(waiter)
+        if not self._is_changing:
+            self._is_changing = True
+            return
+        waiter = self.loop.create_future()
+        self._next_change.append(waiter)
+        try:
             await self.wait(waiter)
-        self._is_changing = True
+        except asyncio.CancelledError:
+            if waiter.done() and not waiter.cancelled():  # the turn had come already
+                self.change_over()
+            raise
 
     def change_over(self) -> None:
         """The next change may begin."""
-        self._is_changing, self.changing = False, None
+        self.changing = None
         while self._next_change:
             waiter = self._next_change.popleft()
             if not waiter.done():
                 waiter.set_result(None)
                 return
+        self._is_changing = False
+        self._release_joined()
 
     async def _come_through(self, changing: Changing, deadline: float | None) -> None:
         try:
@@ -477,6 +487,17 @@ class Engine:
             self.began_anew(new)
         elif new.is_over and not old.is_over:  # something has come meanwhile
             new.is_over, new.is_fresh = False, True
+
+    def start_source(self, runner: Runner) -> None:
+        """Let a source that a change has brought give its values; while all drains, it gives none."""
+        runner.is_switching = False
+        if self.is_draining and runner.node.kind == "source":
+            runner.stop_producing()
+        runner.wake()
+
+    def ordered(self, keys: Iterable[Key]) -> Iterable[Key]:
+        """The keys in an order that a run repeats: on a seeded loop, one that does not hang on hashes."""
+        return sorted(keys, key=key_order) if hasattr(self.loop, "draw") else keys
 
     def remove_runner(self, runner: Runner) -> None:
         """A node has been removed."""
@@ -612,7 +633,14 @@ class Engine:
             if not self._live_above:
                 self._end_error_streams()
         self._live -= 1
-        if not self._live:
+        self._release_joined()
+
+    @property
+    def _has_ended(self) -> bool:
+        return not self._live and not (self.is_draining and self._is_changing)
+
+    def _release_joined(self) -> None:
+        if self._has_ended:
             waiters, self._all_ended = self._all_ended, []
             for waiter in waiters:
                 if not waiter.done():
