@@ -1,8 +1,8 @@
 """A link: the bounded, ordered stream from one node to one reader, carrying chunks and markers.
 
 A writer puts one chunk into every link it has, and then waits until all of them have room.  A chunk is never larger
-than the capacity, so a link holds at most twice its capacity, and what its reader had in hand and has put back.  Markers
-need no room.
+than the capacity, so a link holds at most twice its capacity, and what its reader had in hand and has put back.
+Markers need no room.
 
 The two ends know each other only by what is called on them: the reader's `offer`, the writer's `full_links` and `wake`.
 """

@@ -173,18 +173,25 @@ class Text:
     ) -> None:
         """Write what becomes of a value that a node gives: first where it leaves the loop, then what takes it in."""
         taken: list[Any] = [link for link in links if self._may_take(link, at)]
-        left: tuple[Any, ...] = tuple(link for link in links if link not in taken)
+        left = tuple(link for link in links if link not in taken)
         if left:
-            j = len(self.exits)
-            self.exits.append(Exit(runner, left, hops_of(on), at.region))
-            self._leaving.update(passed.key for passed in on)
-            self.short_of += [link.reader for link in left if hasattr(link.reader, "loops")]  # else nobody reads yet
-            self._line(at, f"o{j}({value})")
-            if at.region:
-                self._line(at, f"p{j}(i)")
+            self._exit(runner, left, value, on, at)
         for n, link in enumerate(taken):
             later = tuple((other, value, None) for other in taken[n + 1 :])
-            self._node(link.reader, link, value, on, later + pending, at)
+            if self._may_take(link, at):  # still, after those before it
+                self._node(link.reader, link, value, on, later + pending, at)
+            else:
+                self._exit(runner, (link,), value, on, at)
+
+    def _exit(self, runner: Runner, links: tuple[Link, ...], value: str, on: tuple[Runner, ...], at: Place) -> None:
+        """Write that a value leaves the loop."""
+        j = len(self.exits)
+        self.exits.append(Exit(runner, links, hops_of(on), at.region))
+        self._leaving.update(passed.key for passed in on)
+        self.short_of += [link.reader for link in links if isinstance(link.reader, type(runner))]
+        self._line(at, f"o{j}({value})")
+        if at.region:
+            self._line(at, f"p{j}(i)")
 
     def _branches(
         self, runner: Runner, name: str, value: str, on: tuple[Runner, ...], pending: Pending, at: Place
