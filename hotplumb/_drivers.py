@@ -760,7 +760,7 @@ class OwnTask:
             return  # the slice is over, and they leave when there is room
         if self._is_late or len(self._filling.out) >= self._runner.cut:
             self.flush()
-        elif self._timer is None:
+        elif self._timer is None and not self._runner.node.is_source:  # which sends before it waits for anything
             self._timer = self._runner.host.loop.call_later(LINGER_S, self._linger_over)
 
     def _linger_over(self) -> None:

@@ -36,11 +36,11 @@ from hotplumb._work import (
     Passes,
     Work,
     check_outputs,
-    give_of,
     iterator_of,
     may_start_tasks,
     outputs_of,
     pull_into,
+    read_of,
     refuse_awaitables,
     step_of,
     wants_context,
@@ -670,7 +670,7 @@ class Runner:
             case "collect":
                 self.work = Keeps()
             case "flat_map":
-                self._work_with(give_of(kind, fn))
+                self._work_with(fn, read_of(kind, fn))
             case "stateful":
                 self._work_with(self._next_state, finished=self._keep_state)
             case _:
@@ -679,10 +679,14 @@ class Runner:
         self.may_loop = kind in KINDS and not self.is_single
 
     def _work_with(
-        self, give: Callable[[Any], Any], skips_none: bool = False, finished: Callable[[], None] | None = None
+        self,
+        give: Callable[[Any], Any],
+        read: Callable[[Any], Iterable[Any]] | None = None,
+        skips_none: bool = False,
+        finished: Callable[[], None] | None = None,
     ) -> None:
         self.filling = Filling()
-        self.work = Gives(give, self.filling, skips_none, finished)
+        self.work = Gives(give, self.filling, read, skips_none, finished)
 
     def _next_state(self, value: Any) -> Any:
         self.next_state, outputs = step_of("stateful", self.node.fn, self.node.fn(self.state, value))
@@ -703,7 +707,7 @@ class Runner:
             self.filling = Filling()
             self.driver = own = OwnTask(self)
             return own.begin()
-        self._work_with(give_of("process", process.process), skips_none=True)
+        self._work_with(process.process, read_of("process", process.process), skips_none=True)
         self.is_single = may_start_tasks(process.process)
         self._call("begin", self.context)
         return None

@@ -93,9 +93,10 @@ class Calls:
 
     def _look_at(self, answers: list[Any]) -> None:
         # Only the outer answers of a map: looking at each would cost as much as the call.
-        if self._kind == "sink" and answers.count(None) < len(answers):
-            self._refuse(answers)
-        else:
+        if self._kind == "sink":
+            if answers.count(None) < len(answers):
+                self._refuse(answers)
+        elif hasattr(type(answers[0]), "__await__") or hasattr(type(answers[-1]), "__await__"):
             self._refuse((answers[0], answers[-1]))
 
     def _run_filter(self, values: list[Any]) -> None:
@@ -267,16 +268,18 @@ class Filling:
 class Gives:
     """`flat_map`, `stateful` and `process`: any number of outputs a value."""
 
-    __slots__ = ("_chunk", "_filling", "_finished", "_give", "_skips_none", "done", "is_interrupted", "rest")
+    __slots__ = ("_chunk", "_filling", "_finished", "_give", "_read", "_skips_none", "done", "is_interrupted", "rest")
 
     def __init__(
         self,
-        give: Callable[[Any], Iterable[Any] | None],
+        give: Callable[[Any], Any],
         filling: Filling,
+        read: Callable[[Any], Iterable[Any]] | None = None,
         skips_none: bool = False,
         finished: Callable[[], None] | None = None,
     ) -> None:
         self._give = give
+        self._read = read  # makes outputs of what is given and is not None
         self._finished = finished  # to be called when the outputs of a value have been taken
         self._skips_none = skips_none  # among the outputs of an iterator
         self._filling = filling
@@ -300,14 +303,15 @@ class Gives:
             try:
                 outputs = give(value)
                 if outputs is not None:
-                    self._pull(outputs, out, most)
+                    self._pull(outputs if self._read is None else self._read(outputs), out, most)
             except BaseException:
                 filling.cut(before)
                 raise
-            if self.rest is not None:
-                filling.attribute(place)
-                return
-            filling.end_call(place)
+            if outputs is not None or filling.marks:
+                if self.rest is not None:
+                    filling.attribute(place)
+                    return
+                filling.end_call(place)
             if self._finished is not None:
                 self._finished()
             self.done += 1
@@ -355,16 +359,15 @@ def outputs_of(result: Any) -> Any:
     return (result,)
 
 
-def give_of(kind: str, call: Callable[[Any], Any]) -> Callable[[Any], Iterable[Any] | None]:
-    """`call`, checked to give outputs."""
+def read_of(kind: str, call: Callable[[Any], Any]) -> Callable[[Any], Iterable[Any]]:
+    """What makes outputs of what `call` gave and checks it; None is no matter of its."""
 
-    def give(value: Any) -> Any:
-        result = call(value)
-        if result is not None and type(result) is not list:
+    def read(result: Any) -> Any:
+        if type(result) is not list:
             check_outputs(kind, call, result)
         return outputs_of(result) if kind == "process" else result
 
-    return give
+    return read
 
 
 def check_outputs(kind: str, fn: Any, result: Any) -> None:
