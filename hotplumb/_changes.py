@@ -25,7 +25,7 @@ from hotplumb._handover import Handing, Handover, Leaving
 from hotplumb._links import WHOLE, Link, Marker, Parked
 from hotplumb._runner import Runner
 from hotplumb._settling import Following
-from hotplumb.errors import ChangeRejected, of_user_code, said_by
+from hotplumb.errors import ChangeRejected, HandoverError, of_user_code, said_by
 from hotplumb.items import Hop
 from hotplumb.keys import Key, Output, canonical, key_order
 from hotplumb.nodes import Node
@@ -301,7 +301,7 @@ class Changing:
     def _hand_over(self, old: Runner) -> None:
         key = old.key
         make = partial(self._runner, key, self.new.active[key])
-        Handover(self.engine, old, self._successors[key], self.change, make, self._handed_over).begin(self.told())
+        Handover(self.engine, old, self._successors[key], self.change, make, self._handed_over).begin(self._tell)
 
     def _handed_over(self, handover: Handover) -> None:
         key, node = handover.old.key, handover.new.node
@@ -315,15 +315,8 @@ class Changing:
         self.engine.note_former(self.new)
         self.new = self.new.replace(key, node)
 
-    def told(self) -> asyncio.Future[None]:
-        """Done with an error when a node holds between two processes: so is the change, for who waits for it."""
-        told: asyncio.Future[None] = self.engine.loop.create_future()
-        told.add_done_callback(self._told)
-        return told
-
-    def _told(self, told: asyncio.Future[None]) -> None:
-        error = None if told.cancelled() else told.exception()
-        if error is not None and not self.done.done():
+    def _tell(self, error: HandoverError) -> None:
+        if not self.done.done():
             self.done.set_exception(error)
 
     def _leave(self, runner: Runner) -> None:

@@ -253,8 +253,15 @@ class OwnTask:
             if self._task is task:  # else it was left behind, and another has taken its place
                 self._drop_timer()
                 await self._close_at_last()
-                if self._orders and not runner.host.turns.is_closed:
-                    self._start()  # to obey what has come meanwhile
+                self._leave_orders()
+
+    def _leave_orders(self) -> None:
+        """The task ends: another obeys what has come meanwhile, unless everything stops."""
+        if self._orders and not self._runner.host.turns.is_closed:
+            self._start()
+            return
+        for _, done in self._orders:
+            done.cancel()
 
     async def _obey(self) -> None:
         action, done = self._orders.popleft()

@@ -28,6 +28,8 @@ if TYPE_CHECKING:
 
 Handing = Literal["kept", "carried", "fresh", "flushed"]
 
+Held = Callable[[HandoverError], None]
+
 Step = Callable[[], Generator[asyncio.Future[Any], Any, None]]
 
 NO_STATE: Final = object()
@@ -82,7 +84,8 @@ class Handover:
         self._engine = engine
         self._make = make
         self._go_on = go_on
-        self._told: asyncio.Future[None] | None = None  # of who waits for it
+        self._held: Held = _unheard
+        self._stands: Callable[[], None] | None = None
         self._state: Any = NO_STATE
         self._wakes: list[float] = []  # that the old one has asked for
         self._steps = deque(self._plan())
@@ -95,19 +98,19 @@ class Handover:
         first = self._flush if is_flushed else self._take_state
         return [first, self._close_old, self._open_new, self._give_state]
 
-    def begin(self, told: asyncio.Future[None] | None = None) -> None:
+    def begin(self, held: Held, stands: Callable[[], None] | None = None) -> None:
         """Take the steps; those that wait for nothing are taken at once.
 
-        `told` is done when the new one stands there, and raises `HandoverError` when the node holds.
+        `held` is called when the node holds between the two, `stands` when the new one stands there.
         """
-        self._told = told
+        self._held, self._stands = held, stands
         self.old.is_switching = True
         self._go()
 
-    def renew(self, new: Runner, make: Callable[[], Runner], told: asyncio.Future[None]) -> None:
+    def renew(self, new: Runner, make: Callable[[], Runner], held: Held, stands: Callable[[], None]) -> None:
         """Have another runner take the place, where the node holds between the two."""
         self._engine.discard([self.new])
-        self.new, self._make, self._told = new, make, told
+        self.new, self._make, self._held, self._stands = new, make, held, stands
         if self._steps[0] in (self._flush, self._take_state):
             self._steps = deque(self._plan())
         elif self._steps[0] == self._give_state and new.opens_late:
@@ -131,8 +134,8 @@ class Handover:
                 waits.add_done_callback(partial(self._engine.guarded, self._came_back))
                 return
         self._go_on(self)
-        if self._told is not None and not self._told.done():
-            self._told.set_result(None)
+        if self._stands is not None:
+            self._stands()
 
     def _came_back(self, done: asyncio.Future[Any]) -> None:
         if done.cancelled():
@@ -230,8 +233,7 @@ class Handover:
 
     def _tell(self, error: HandoverError, cause: BaseException) -> None:
         error.__cause__ = cause
-        if self._told is not None and not self._told.done():
-            self._told.set_exception(error)
+        self._held(error)
 
     def _without_state(self) -> None:
         """Go on as begun."""
@@ -244,6 +246,10 @@ class Handover:
             self._steps.popleft()
         self._state, self._wakes, self.handing = NO_STATE, [], "fresh"
         self._go()
+
+
+def _unheard(_: HandoverError) -> None:
+    """Nobody waits for it yet."""
 
 
 def flushed(engine: Opener, runner: Runner) -> asyncio.Future[Any]:

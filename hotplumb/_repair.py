@@ -19,7 +19,7 @@ from hotplumb._links import Parked
 from hotplumb._met import Met
 from hotplumb._runner import Runner
 from hotplumb._settling import Following
-from hotplumb.errors import ChangeRejected, UsageError, of_user_code
+from hotplumb.errors import ChangeRejected, HandoverError, UsageError, of_user_code
 from hotplumb.items import Chunk, Hop
 from hotplumb.keys import Key, canonical
 from hotplumb.nodes import Node
@@ -55,12 +55,20 @@ class Repair:
             raise
         handover = old.handover
         if handover is not None:
-            handover.renew(self._new, self._make, self._done)
+            handover.renew(self._new, self._make, self._held, self._stands)
         else:
             handover = Handover(engine, old, self._new, self._planned(), self._make, self._stand)
-            handover.begin(self._done)
+            handover.begin(self._held, self._stands)
         await engine.wait(self._done)
         return handover.change
+
+    def _held(self, error: HandoverError) -> None:
+        if not self._done.done():
+            self._done.set_exception(error)
+
+    def _stands(self) -> None:
+        if not self._done.done():
+            self._done.set_result(None)
 
     async def _open(self) -> None:
         errors = await self._engine.open_runners([self._new])

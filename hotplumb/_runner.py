@@ -172,7 +172,9 @@ class Handover(Protocol):
     change: Any
     """What it is part of."""
 
-    def renew(self, new: Runner, make: Callable[[], Runner], told: asyncio.Future[None]) -> None:
+    def renew(
+        self, new: Runner, make: Callable[[], Runner], held: Callable[[Any], None], stands: Callable[[], None]
+    ) -> None:
         """Have another runner take the place."""
 
 
