@@ -37,7 +37,7 @@ from hotplumb.errors import (
 )
 from hotplumb.keys import Errors, Key, Output, canonical, freeze
 from hotplumb.nodes import CAPACITY_ITEMS, Node, Piece, Processing, is_async, is_process, process, source
-from hotplumb.topology import Nodes, Topology, _itself, node_key
+from hotplumb.topology import Nodes, Pictured, Topology, _itself, node_key
 
 Branch: TypeAlias = "Piece | Processing | Sequence[Any] | Mapping[Any, Any]"
 """What `|` joins: a node, a process, a pipeline, a list of these, or a mapping of names to these."""
@@ -67,7 +67,7 @@ class _Step:
 
 
 @attrs.frozen(eq=False, repr=False)
-class Pipeline(Piece):
+class Pipeline(Piece, Pictured):
     """Nodes that are joined, to be joined further, put into a topology or run; made by `|`, not by hand.
 
     It may be open at both ends.  Two are equal when they have the same nodes, joined the same way, in the same order.

@@ -31,7 +31,7 @@ from hotplumb.compose import Pipeline
 from hotplumb.errors import HotplumbError, UsageError
 from hotplumb.keys import AllErrors, Errors, Key, Output, canonical, key_order
 from hotplumb.nodes import Kind, Node
-from hotplumb.topology import Topology, node_key
+from hotplumb.topology import Pictured, Topology, node_key
 
 LONGEST_KEY = 60  # characters of a key that are shown; of a longer one its beginning and its end
 LONGEST_NAME = 30  # of an output's name, and of a function's
@@ -471,12 +471,11 @@ class _Tree:
 # ---- notebooks
 
 
-def _pictures(graph: Topology | Pipeline, **_: object) -> dict[str, str]:
+def _pictures(graph: Topology | Pipeline) -> dict[str, str]:
     """What a notebook shows of a graph: its drawing, where that is to be taken in."""
     if len(graph.active if isinstance(graph, Topology) else graph.nodes()) > MOST_IN_NOTEBOOK:
         return {"text/plain": repr(graph)}
     return draw(graph)._repr_mimebundle_()
 
 
-for _cls in (Topology, Pipeline):  # both are below this module
-    setattr(_cls, "_repr_mimebundle_", _pictures)  # noqa: B010
+Pictured._pictures = _pictures

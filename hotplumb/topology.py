@@ -21,7 +21,7 @@ from contextlib import contextmanager
 from itertools import chain, islice
 from operator import attrgetter, is_
 from reprlib import repr as short_repr
-from typing import TYPE_CHECKING, Any, Literal, NoReturn, TypeAlias, TypeVar
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, NoReturn, TypeAlias, TypeVar
 
 import attrs
 
@@ -272,8 +272,19 @@ class _Past:
 # ---- the value
 
 
+class Pictured:
+    """What notebooks show as a picture; how that is made is the work of `drawing`, which is built on this module."""
+
+    __slots__ = ()
+
+    _pictures: ClassVar[Callable[[Any], dict[str, str]]]
+
+    def _repr_mimebundle_(self, **_: object) -> dict[str, str]:
+        return Pictured._pictures(self)
+
+
 @attrs.frozen(init=False, eq=False, repr=False)
-class Topology:
+class Topology(Pictured):
     """Nodes that are given, a factory for the others, and the active nodes that they resolve to.
 
     Args:
