@@ -1126,3 +1126,16 @@ def test_a_random_pipeline_can_be_shown_from_the_command_line() -> None:
     command = [sys.executable, "-m", "tests.pipelines", str(EXAMPLE)]
     shown = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=60, check=False).stdout
     assert shown.strip() == str(play(random_pipeline(EXAMPLE), EXAMPLE).pipelines[0])
+
+
+class Sizes(hp.Process):
+    def process(self, word: str) -> Any:
+        yield hp.to("long" if len(word) > 3 else "short", word)
+
+
+def test_branches_behind_a_class_node_read_its_named_outputs() -> None:
+    """A mapping routes by the names that the process gives on."""
+    pipeline = hp.source(["tic", "tictac", "toe"]) | Sizes() | {"long": hp.collect().named("l")}
+    assert hp.run(pipeline) == {"l": ["tictac"]}
+    both = hp.source(["tic", "tictac"]) | Sizes() | {"long": hp.collect().named("l"), "short": hp.collect().named("s")}
+    assert hp.run(both) == {"l": ["tictac"], "s": ["tic"]}
