@@ -57,6 +57,27 @@ Pending = tuple[tuple[Link, str, str | None], ...]
 
 
 @attrs.frozen(eq=False)
+class Way:
+    """The nodes that a value has come through since the loop began; ways share their beginnings."""
+
+    last: Runner
+    before: Way | None
+
+    def runners(self) -> list[Runner]:
+        """The nodes, first to last."""
+        found, way = [], self
+        while True:
+            found.append(way.last)
+            if way.before is None:
+                return found[::-1]
+            way = way.before
+
+    def hops(self) -> tuple[Hop, ...]:
+        """The hops made in them."""
+        return tuple(hop for runner in self.runners() for hop in runner.hops)
+
+
+@attrs.frozen(eq=False)
 class Stage:
     """One line that calls user code."""
 
@@ -65,7 +86,7 @@ class Stage:
     """By which the node reads; None for the head, which may read several."""
     value: str
     """The variable it is called with."""
-    path: tuple[Runner, ...]
+    path: Way | None
     """The nodes that the value has come through since the loop began."""
     pending: Pending
     function: int
@@ -116,7 +137,7 @@ class Text:
         self.short_of: list[Runner] = []
         self._leaving: set[Key] = set()  # nodes that values leave the loop from, or from below
         if is_plain(head):
-            self._node(head, None, "v0", (), (), Place())
+            self._node(head, None, "v0", None, (), Place())
         self.regions[0] = (0, len(self.lines))
 
     # -- writing
@@ -125,10 +146,10 @@ class Text:
         self.lines.append((at.deep, text, None))
 
     def _node(
-        self, runner: Runner, link: Link | None, value: str, path: tuple[Runner, ...], pending: Pending, at: Place
+        self, runner: Runner, link: Link | None, value: str, path: Way | None, pending: Pending, at: Place
     ) -> None:
         """Write what one node does with a value, and what comes of it."""
-        line, sends, on = len(self.lines), at.region, (*path, runner)
+        line, sends, on = len(self.lines), at.region, Way(runner, path)
         kind = runner.node.kind
         if kind == "merge":
             self._readers(runner, runner.outputs, value, on, pending, at)
@@ -156,9 +177,7 @@ class Text:
             self._line(at, f"if type(v{k + 1}) is not str: v{k + 1} = name_of(v{k + 1})")
         return f"v{k + 1}"
 
-    def _under(
-        self, at: Place, runner: Runner, links: Sequence[Link], value: str, on: tuple[Runner, ...], pending: Pending
-    ) -> int:
+    def _under(self, at: Place, runner: Runner, links: Sequence[Link], value: str, on: Way, pending: Pending) -> int:
         """Write what becomes of a value under a condition; gives the region of that."""
         region, first = len(self.regions), len(self.lines)
         self.regions.append((first, first))
@@ -168,9 +187,7 @@ class Text:
         self.regions[region] = (first, len(self.lines))
         return region
 
-    def _readers(
-        self, runner: Runner, links: Sequence[Link], value: str, on: tuple[Runner, ...], pending: Pending, at: Place
-    ) -> None:
+    def _readers(self, runner: Runner, links: Sequence[Link], value: str, on: Way, pending: Pending, at: Place) -> None:
         """Write what becomes of a value that a node gives: first where it leaves the loop, then what takes it in."""
         taken: list[Any] = [link for link in links if self._may_take(link, at)]
         left = tuple(link for link in links if link not in taken)
@@ -183,19 +200,17 @@ class Text:
             else:
                 self._exit(runner, (link,), value, on, at)
 
-    def _exit(self, runner: Runner, links: tuple[Link, ...], value: str, on: tuple[Runner, ...], at: Place) -> None:
+    def _exit(self, runner: Runner, links: tuple[Link, ...], value: str, on: Way, at: Place) -> None:
         """Write that a value leaves the loop."""
         j = len(self.exits)
-        self.exits.append(Exit(runner, links, hops_of(on), at.region))
-        self._leaving.update(passed.key for passed in on)
+        self.exits.append(Exit(runner, links, on.hops(), at.region))
+        self._leaving.update(runner.key for runner in on.runners())
         self.short_of += [link.reader for link in links if isinstance(link.reader, type(runner))]
         self._line(at, f"o{j}({value})")
         if at.region:
             self._line(at, f"p{j}(i)")
 
-    def _branches(
-        self, runner: Runner, name: str, value: str, on: tuple[Runner, ...], pending: Pending, at: Place
-    ) -> None:
+    def _branches(self, runner: Runner, name: str, value: str, on: Way, pending: Pending, at: Place) -> None:
         """Write what reads all that a route gives, and the choice of what reads one output."""
         named: dict[Key, list[Link]] = {}
         for link in runner.outputs:
@@ -217,7 +232,7 @@ class Text:
         branches: list[list[Link]],
         runner: Runner,
         value: str,
-        on: tuple[Runner, ...],
+        on: Way,
         pending: Pending,
         at: Place,
     ) -> None:
@@ -305,11 +320,6 @@ def is_plain(reader: Any) -> bool:
     )
 
 
-def hops_of(path: Sequence[Runner]) -> tuple[Hop, ...]:
-    """The hops of a way through these nodes."""
-    return tuple(hop for runner in path for hop in runner.hops)
-
-
 class Loop:
     """The loop that begins at one node, and may be run instead of the node's own slice."""
 
@@ -341,6 +351,7 @@ class Loop:
             runner.is_first = True
         if self.is_worth:
             self._plain, self._timed = text.made(is_timed=False), text.made(is_timed=True)
+        text.lines.clear()  # they take more room than all the rest
 
     def standing(self) -> Literal["ready", "full", "filled", "stuck"]:
         """Whether it may run: not where there is no room where values leave it, or something is in a link inside it.
@@ -460,8 +471,8 @@ class Loop:
             return chunk.item(place)
         return Item(value, Trail(self._record(chunk, place, stage.path), 0))
 
-    def _record(self, chunk: Chunk, place: int, path: Sequence[Runner]) -> Record:
-        return Record(chunk.record, hops_of(path), chunk.start + place)
+    def _record(self, chunk: Chunk, place: int, path: Way | None) -> Record:
+        return Record(chunk.record, () if path is None else path.hops(), chunk.start + place)
 
     # -- failing
 
@@ -502,9 +513,10 @@ class Loop:
             received = so_far[visit.region] - is_left_out
             _add(visit.runner, received, received if visit.sends == visit.region else so_far[visit.sends])
 
-    def _put(self, link: Link, chunk: Chunk, place: int, value: Any, path: tuple[Runner, ...]) -> None:
-        writer: Any = link.writer
-        link.push(Chunk([value], self._record(chunk, place, path[: path.index(writer) + 1])))
+    def _put(self, link: Link, chunk: Chunk, place: int, value: Any, path: Way | None) -> None:
+        while path is not None and path.last is not link.writer:
+            path = path.before
+        link.push(Chunk([value], self._record(chunk, place, path)))
 
 
 def _seconds_each(runner: Runner) -> float:

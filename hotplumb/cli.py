@@ -20,16 +20,30 @@ INTERRUPTED = 128 + signal.SIGINT  # what shells expect of a program that Ctrl-C
 DEMO = """\
 Read this machine's CPU, memory, disk and network counters, sum them up over windows of time, pair the sums, and show
 all of it in a live table, each row with the trail of its latest item.  Into a pipe or a file it prints JSON lines.
+
+While it runs, the graph behind it can be changed, by --rewire-after or by a key: the roll-ups make place for others,
+of windows twice as long, and then for such as before.
 """
 
 EXAMPLES = """\
 examples:
   hotplumb demo --seconds 20                  a table, for 20 seconds
-  hotplumb demo --every 0.1 --rollup 2        more samples, shorter windows
+  hotplumb demo --rewire-after 3              another graph every 3 seconds
+  hotplumb demo --every 0.1 --rollup 1        more samples, shorter windows
   hotplumb demo | jq -c '[.key, .value]'      JSON lines, for another program
 
-However it ends, by itself or with Ctrl-C, what it has read until then is still summed up and shown; a second Ctrl-C
-ends it at once.
+keys, where there is a table:
+  r                                           change the graph now
+  q                                           end
+
+However it ends, by itself, with q, Ctrl-C or SIGTERM, what it has read until then is still summed up and shown; a
+second Ctrl-C ends it at once.  The last line counts, from the numbers and trails of all that was shown:
+
+  lost      samples that were read but not shown, or are in no window of a roll-up
+  doubled   samples that were shown twice, or are in two windows
+  mixed     samples of which something met the graph both before and after one change
+
+and the exit code is 1 where one of these is not 0.
 """
 
 
@@ -54,9 +68,14 @@ def _parser() -> argparse.ArgumentParser:
         epilog=EXAMPLES,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    demo.add_argument("--seconds", type=_seconds, metavar="N", help="end after N seconds (default: with Ctrl-C)")
+    demo.add_argument(
+        "--seconds", type=_seconds, metavar="N", help="end after N seconds (default: with a key or Ctrl-C)"
+    )
     demo.add_argument("--every", type=_seconds, metavar="N", default=0.5, help="sample every N seconds (default: 0.5)")
-    demo.add_argument("--rollup", type=_seconds, metavar="N", default=5, help="windows of N seconds (default: 5)")
+    demo.add_argument("--rollup", type=_seconds, metavar="N", default=2, help="windows of N seconds (default: 2)")
+    demo.add_argument(
+        "--rewire-after", type=_seconds, metavar="N", help="change the graph every N seconds (default: with a key)"
+    )
     demo.add_argument("--json", action="store_true", help="print JSON lines in a terminal too")
     demo.set_defaults(refuse=demo.error)
     return parser
@@ -100,14 +119,17 @@ def _demo(options: argparse.Namespace) -> int:
             import rich  # noqa: F401
     except ImportError as exc:
         options.refuse(f"{exc.name} is missing: pip install 'hotplumb[demo]'")
-    from hotplumb.demo.running import demo
+    from hotplumb.demo.running import Settings, demo
 
+    settings = Settings(options.rollup, options.every, options.seconds, options.rewire_after)
     try:
-        ended = asyncio.run(demo(options.rollup, options.every, options.seconds, is_json))
+        ended = asyncio.run(demo(settings, is_json))
     except NodeError as exc:
         if not isinstance(exc.__cause__, OSError):
             raise
         print(f"hotplumb demo: error: {exc.__cause__}", file=sys.stderr)  # the disk is full, for one
         return 1
-    print(f"hotplumb demo: {ended.samples} samples read, {ended.rows} rows shown", file=sys.stderr)
+    print(f"hotplumb demo: {ended}", file=sys.stderr)
+    if not ended.is_well:
+        return 1
     return INTERRUPTED if ended.signal == signal.SIGINT else 0

@@ -24,12 +24,18 @@ from hotplumb.keys import canonical
 
 PROGRAM = [sys.executable, "-W", "error", "-m", "hotplumb"]
 LONG_S = 60  # for what takes a second when all is well
-COUNTED = re.compile(r"hotplumb demo: (\d+) samples read, (\d+) rows shown")
+COUNTED = re.compile(r"hotplumb demo: (\d+) samples read, (\d+) rows shown, (\d+) changes?: 0 lost, 0 doubled, 0 mixed")
+CHANGED = re.compile(
+    r"hotplumb demo: change (\d+): roll-ups of (\S+) s -> (\S+) s, region of (\d+) nodes, \S+ ms: (.*)"
+)
 ENVIRONMENT = {
     **{name: value for name, value in os.environ.items() if name not in ("COLUMNS", "LINES", "NO_COLOR")},
     "PYTHONPATH": os.pathsep.join([str(Path(__file__).parents[1]), os.environ.get("PYTHONPATH", "")]),
     "TERM": "xterm-256color",
 }
+
+
+CALL = "import sys; {}; from hotplumb.cli import main; sys.exit(main({}))"
 
 
 def ran(*arguments: str, **options: Any) -> subprocess.CompletedProcess[str]:
@@ -41,9 +47,13 @@ def ran(*arguments: str, **options: Any) -> subprocess.CompletedProcess[str]:
 
 def ran_with(code: str, *arguments: str) -> subprocess.CompletedProcess[str]:
     """Run `main` in a process where `code` has run before."""
-    call = f"import sys; {code}; from hotplumb.cli import main; sys.exit(main({list(arguments)}))"
     return subprocess.run(
-        [sys.executable, "-c", call], env=ENVIRONMENT, capture_output=True, text=True, timeout=LONG_S, check=False
+        [sys.executable, "-c", CALL.format(code, list(arguments))],
+        env=ENVIRONMENT,
+        capture_output=True,
+        text=True,
+        timeout=LONG_S,
+        check=False,
     )
 
 
@@ -73,9 +83,23 @@ def unread_bytes(pipe: IO[str]) -> int:
 
 def in_terminal(*arguments: str, **environment: str) -> pexpect.spawn[str]:
     """Start the command in a terminal of 24 lines with 130 columns."""
+    return spawned([*PROGRAM, *arguments], **environment)
+
+
+def in_shell(script: str) -> pexpect.spawn[str]:
+    """Have bash run a script in such a terminal, where `demo` is the program."""
+    return spawned(["bash", "-c", script.replace("demo", f"{' '.join(PROGRAM)} demo")])
+
+
+def in_python(*code: str, command: str) -> pexpect.spawn[str]:
+    """Run a command in such a terminal, in a process where `code` has run before."""
+    return spawned([sys.executable, "-c", CALL.format("; ".join(code), command.split())])
+
+
+def spawned(command: list[str], **environment: str) -> pexpect.spawn[str]:
     return pexpect.spawn(
-        PROGRAM[0],
-        [*PROGRAM[1:], *arguments],
+        command[0],
+        command[1:],
         env={**ENVIRONMENT, **environment},
         dimensions=(24, 130),
         encoding="utf-8",
@@ -89,6 +113,12 @@ def end_of(child: pexpect.spawn[str]) -> str:
     child.close()
     assert isinstance(child.before, str)
     return re.sub(r"\x1b\[[0-9;?]*[A-Za-z]", "", child.before)
+
+
+def gives_lines(child: pexpect.spawn[str]) -> bool:
+    """Whether its terminal waits for the return key, and shows what is typed, as shells want it."""
+    modes = termios.tcgetattr(child.child_fd)[3]
+    return bool(modes & termios.ICANON) and bool(modes & termios.ECHO)
 
 
 # -- into a pipe
@@ -121,7 +151,7 @@ def test_it_ends_by_itself_and_says_what_it_did(
     assert piped.returncode == 0
     counted = COUNTED.fullmatch(piped.stderr.strip())
     assert counted, piped.stderr
-    assert int(counted[2]) == len(lines)
+    assert (int(counted[2]), int(counted[3])) == (len(lines), 0)
     assert 3 * 3 <= int(counted[1]) <= 4 * 15  # a busy machine leaves some out
 
 
@@ -198,7 +228,7 @@ def test_a_reader_that_leaves_ends_it() -> None:
     line, code = done.stdout.splitlines()
     assert "key" in json.loads(line)
     assert code == "0"
-    assert COUNTED.fullmatch(done.stderr.strip()), done.stderr
+    assert re.fullmatch(r"hotplumb demo: \d+ samples read, \d+ rows shown", done.stderr.strip()), done.stderr
 
 
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs Linux's /dev/full")
@@ -243,6 +273,53 @@ def test_a_second_signal_ends_it_at_once() -> None:
     assert rest_of(program)[1] == ""
 
 
+# -- changed while it runs
+
+
+@pytest.fixture(scope="module")
+def rewired() -> subprocess.CompletedProcess[str]:
+    """A run of 1.5 seconds, changed every 0.3 seconds."""
+    return ran("demo", "--seconds", "1.5", "--every", "0.05", "--rollup", "0.2", "--rewire-after", "0.3")
+
+
+def test_it_says_what_was_changed(rewired: subprocess.CompletedProcess[str]) -> None:
+    """A line for each change, on standard error: from what to what, where, and how long it took; at last the counts."""
+    assert rewired.returncode == 0
+    *said, last = rewired.stderr.splitlines()
+    counted = COUNTED.fullmatch(last)
+    assert counted, rewired.stderr
+    changes = [match for match in map(CHANGED.fullmatch, said) if match]
+    assert len(changes) == len(said) == int(counted[3]) >= 2
+    assert [int(change[1]) for change in changes] == list(range(1, len(said) + 1))
+    assert [change.group(2, 3) for change in changes[:2]] == [("0.2", "0.4"), ("0.4", "0.2")]
+    for change in changes:
+        assert len(change[5].split("; ")) == int(change[4]) == 12
+        assert {"cpu", "screen", f"cpu, {change[2]} s", f"cpu & memory, {change[2]} s"} <= set(change[5].split("; "))
+
+
+def test_its_lines_show_what_was_changed(rewired: subprocess.CompletedProcess[str]) -> None:
+    """Samples count up by one all the way, each is in one roll-up of either kind, and no trail goes back in epochs."""
+    lines = [json.loads(text) for text in rewired.stdout.splitlines()]
+    assert {tuple(sorted(line)) for line in lines} == {("key", "members", "origin", "time", "trail", "value")}
+    samples = [line["origin"]["number"] for line in lines if line["key"] == {"metric": "cpu"}]
+    rollups = [line for line in lines if line["key"].get("metric") == "cpu" and "rollup_s" in line["key"]]
+    assert [member["number"] for line in rollups for member in line["members"]] == samples == list(range(len(samples)))
+    assert {line["key"]["rollup_s"] for line in rollups} == {0.2, 0.4}
+    epochs = [line["trail"][-1][1] for line in lines if "disk" not in str(line["key"])]
+    assert set(epochs) == set(range(max(epochs) + 1)) >= {0, 1, 2}
+    assert epochs == sorted(epochs)
+
+
+def test_what_is_lost_is_no_success() -> None:
+    """A roll-up that forgets its last window is found out, in the last line and in the exit code."""
+    forgetful = "from hotplumb.demo.graph import Rollup; Rollup.end = lambda self: None"
+    done = ran_with(forgetful, "demo", "--seconds", "0.3", "--every", "0.1", "--rollup", "3600")
+    assert done.returncode == 1
+    counted = re.search(r"(\d+) samples read, .* (\d+) lost, 0 doubled, 0 mixed$", done.stderr.strip())
+    assert counted, done.stderr
+    assert 0 < int(counted[2]) <= int(counted[1])
+
+
 # -- in a terminal
 
 
@@ -251,10 +328,10 @@ def test_a_terminal_has_a_table() -> None:
     child = in_terminal("demo", "--seconds", "1.2", "--every", "0.1", "--rollup", "0.5")
     shown = end_of(child)
     assert child.exitstatus == 0
-    last = shown[shown.rindex("trail of its latest item") :]
+    last = shown[shown.rindex("this machine, every 0.1 s, epoch 0") :]
     for what in ("cpu  ", "memory  ", "disk  ", "network  ", "cpu, 0.5 s", "network, 0.5 s", "cpu & memory, 0.5 s"):
         assert f"\n{what}" in last.replace("\r", "")
-    assert '{"metric": "cpu"} #' in last
+    assert "cpu #" in last
     assert re.search(r"cpu, 0\.5 s .*%.*items\)", last)
     assert COUNTED.search(last)
     assert "{" not in last[last.index("hotplumb demo:") :]
@@ -263,7 +340,7 @@ def test_a_terminal_has_a_table() -> None:
 def test_ctrl_c_ends_the_table() -> None:
     """The terminal is as it was: the cursor is back, and there is no traceback."""
     child = in_terminal("demo", "--every", "0.1")
-    child.expect('"memory"} #')
+    child.expect("memory #")
     child.sendintr()
     child.expect(re.escape("\x1b[?25h"))  # the cursor is shown again
     assert COUNTED.search(shown := end_of(child))
@@ -280,8 +357,143 @@ def test_a_dumb_terminal_has_a_table_too() -> None:
     assert isinstance(child.before, str)
     assert "\x1b" not in child.before
     assert child.before.isascii()
-    assert child.before.count("trail of its latest item") == 2
-    assert "(of 2 items)" in child.before
+    assert child.before.count("this machine, every 0.1 s, epoch 0") == 2
+    assert "cpu #" in child.before
+
+
+def test_a_key_changes_the_graph_and_another_ends_it() -> None:
+    """The footer names them; the rows are those of the new graph, and the epoch is up by one."""
+    child = in_terminal("demo", "--every", "0.1")
+    child.expect("every 0.1 s, epoch 0")
+    child.expect("r: rewire   q: end")
+    assert not gives_lines(child)
+    child.send("x\x1bOR")  # a key that is none, and F3, in whose code there is an R
+    child.send("r")
+    child.expect("cpu, 4 s")
+    child.expect(r"change 1: roll-ups of 2 s -> 4 s, region of 12 nodes, \S+ ms")
+    child.expect("region: cpu; ")
+    child.send("R")
+    child.expect("every 0.1 s, epoch 2")
+    child.send("q")
+    counted = COUNTED.search(end_of(child))
+    assert counted
+    assert (counted[3], child.exitstatus) == ("2", 0)
+
+
+def test_it_changes_the_graph_by_itself() -> None:
+    """Every so many seconds, which the footer says."""
+    child = in_terminal("demo", "--every", "0.1", "--rewire-after", "0.3", "--seconds", "2")
+    child.expect("rewired every 0.3 s   ends after 2 s")
+    child.expect("change 1: roll-ups of 2 s -> 4 s")
+    child.expect("change 2: roll-ups of 4 s -> 2 s")
+    assert COUNTED.search(end_of(child))
+
+
+@pytest.mark.parametrize(("ending", "code"), [("q", 0), ("\x03", 130), (signal.SIGTERM, 0), (None, 0)])
+def test_the_terminal_is_as_it_was(ending: str | signal.Signals | None, code: int) -> None:
+    """However it ends: what is typed is shown again, line by line, and so is the cursor."""
+    child = in_terminal("demo", "--every", "0.1", *([] if ending else ["--seconds", "1"]))
+    before = termios.tcgetattr(child.child_fd)
+    child.expect(re.escape("\x1b[?25l"))
+    child.expect("q: end")
+    if isinstance(ending, str):
+        child.send(ending)
+    elif ending is not None:
+        child.kill(ending)
+    child.expect(re.escape("\x1b[?25h"))
+    child.expect(COUNTED.pattern)
+    child.expect(pexpect.EOF)
+    assert termios.tcgetattr(child.child_fd) == before
+    child.close()
+    assert child.exitstatus == code
+
+
+def test_the_terminal_is_as_it_was_when_a_second_signal_ends_it() -> None:
+    """Nothing can be done then, so it is done with the first."""
+    child = in_python(
+        "import time; from hotplumb.demo.graph import Rollup",
+        "Rollup.end = lambda self: (print('stuck', flush=True), time.sleep(1000))",
+        command="demo",
+    )
+    child.expect("q: end")
+    assert not gives_lines(child)
+    child.sendintr()
+    child.expect("stuck")
+    assert gives_lines(child)
+    child.sendintr()
+    end_of(child)
+    assert child.signalstatus == signal.SIGINT
+
+
+def test_keys_work_on_uvloop() -> None:
+    """Whatever the loop."""
+    child = in_python(
+        "import asyncio, atexit, uvloop",
+        "runner = asyncio.Runner(loop_factory=uvloop.new_event_loop)",
+        "asyncio.run = runner.run",
+        "atexit.register(runner.close)",
+        command="demo",
+    )
+    child.expect("q: end")
+    child.send("r")
+    child.expect("change 1: roll-ups of 2 s -> 4 s")
+    child.send("q")
+    assert COUNTED.search(end_of(child))
+    assert child.exitstatus == 0
+
+
+def test_keys_work_after_a_stop() -> None:
+    """A shell sets its own modes while a program is stopped; when that goes on, keys are keys again."""
+    child = in_terminal("demo", "--every", "0.1")
+    before = termios.tcgetattr(child.child_fd)
+    child.expect("q: end")
+    termios.tcsetattr(child.child_fd, termios.TCSANOW, before)
+    assert gives_lines(child)
+    child.kill(signal.SIGCONT)
+    child.send("r")
+    child.expect("change 1: roll-ups of 2 s -> 4 s")
+    child.send("q")
+    assert COUNTED.search(end_of(child))
+
+
+def test_ctrl_z_gives_the_cursor_back() -> None:
+    """To the shell; after `fg` it goes on below what was written there."""
+    child = in_shell("set -m; demo --every 0.1; echo stopped; fg; echo code $?")
+    child.expect("q: end")
+    child.send("\x1a")
+    child.expect(re.escape("\x1b[?25h"))
+    child.expect("stopped")
+    child.expect(re.escape("\x1b[?25l\x1b[K"))
+    child.expect("q: end")
+    child.send("r")
+    child.expect("change 1: roll-ups of 2 s -> 4 s")
+    child.send("q")
+    child.expect(COUNTED.pattern)
+    child.expect("code 0")
+    end_of(child)
+
+
+@pytest.mark.parametrize("without", ["sys.modules['termios'] = None", "sys.stdin.close()", "sys.stdin = None"])
+def test_without_keys_it_is_ended_with_ctrl_c(without: str) -> None:
+    """As on Windows, or where standard input is closed; the footer names no keys."""
+    child = in_python(without, command="demo")
+    child.expect("Ctrl-C: end")
+    assert gives_lines(child)
+    child.sendintr()
+    assert "r: rewire" not in (shown := end_of(child))
+    assert COUNTED.search(shown)
+    assert child.exitstatus == 130
+
+
+@pytest.mark.parametrize("command", ["demo --seconds 1 < /dev/null", "set -m; demo --seconds 1 & wait $!"])
+def test_the_keys_are_not_always_its_own(command: str) -> None:
+    """Where standard input is no terminal, or it runs in the background of one, it lets the terminal alone."""
+    child = in_shell(f"{command}; echo code $?")
+    child.expect("Ctrl-C: end")
+    assert gives_lines(child)
+    child.expect(COUNTED.pattern)
+    child.expect("code 0")
+    end_of(child)
 
 
 def test_json_can_be_had_in_a_terminal() -> None:
@@ -316,7 +528,7 @@ def test_a_table_without_rich_names_the_extra() -> None:
     assert done.stderr.splitlines()[-1] == "hotplumb demo: error: rich is missing: pip install 'hotplumb[demo]'"
 
 
-@pytest.mark.parametrize("option", ["--seconds", "--every", "--rollup"])
+@pytest.mark.parametrize("option", ["--seconds", "--every", "--rollup", "--rewire-after"])
 @pytest.mark.parametrize("text", ["0", "-1", "nan", "inf", "1e999", "soon", "", "0.0001"])
 def test_a_wrong_number_is_named(option: str, text: str, capsys: pytest.CaptureFixture[str]) -> None:
     """Every option is a finite number of seconds of at least a millisecond."""
@@ -348,7 +560,19 @@ def test_a_wrong_command_is_explained(arguments: list[str], message: str, capsys
     ("arguments", "texts"),
     [
         (["--help"], ["demo", "--version", "show this machine's counters"]),
-        (["demo", "--help"], ["--seconds N", "--every N", "--rollup N", "--json", "(default: 0.5)", "examples:"]),
+        (
+            ["demo", "--help"],
+            [
+                "--seconds N",
+                "--every N",
+                "--rollup N",
+                "--rewire-after N",
+                "--json",
+                "(default: 0.5)",
+                "examples:",
+                "mixed",
+            ],
+        ),
         (["--version"], ["hotplumb "]),
     ],
 )

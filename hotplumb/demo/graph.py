@@ -6,7 +6,8 @@
     {"metric": "cpu", "rollup_s": 5}                 process   a Summary of every 5 seconds of {"metric": "cpu"}
     {"pair": ("cpu", "memory"), "rollup_s": 5}       process   what both were in the same 5 seconds
 
-The screen names what it wants; the factory builds that, and whatever stands between it and the machine.
+The screen names what it wants; the factory builds that, and whatever stands between it and the machine.  To have other
+roll-ups while it runs, the screen is replaced by one that wants others: see `rewire`.
 All times are those of the event loop's clock.
 """
 
@@ -22,6 +23,7 @@ import attrs
 
 import hotplumb as hp
 from hotplumb.demo import counters
+from hotplumb.keys import canonical
 
 METRICS = ("cpu", "memory", "disk", "network")
 PAIRS = (("cpu", "memory"), ("cpu", "disk"), ("disk", "network"))
@@ -93,8 +95,10 @@ def window_end(window: int, rollup_s: float) -> float:
 
 def rate(last: Sample | None, count: Sample) -> tuple[Sample, list[Sample]]:
     """Give how much a counter grew a second since its last sample; nothing for its first."""
-    if last is None or count.time_s <= last.time_s:
+    if last is None:
         return count, []
+    if count.time_s <= last.time_s:  # a coarse clock: what it grew is seen with the next sample
+        return last, [Sample(count.time_s, 0.0)]
     grown = max(count.value - last.value, 0.0)  # it falls when a device is unplugged
     return count, [Sample(count.time_s, grown / (count.time_s - last.time_s))]
 
@@ -233,3 +237,53 @@ def demo_topology(rollup_s: float, every_s: float, show: Show) -> hp.Topology:
         show: called with each value, in whose trail it finds where that came from.
     """
     return hp.Topology(factory_of(every_s)).add(SCREEN, hp.sink(show, *wanted(rollup_s)))
+
+
+async def rewire(plumbing: hp.Plumbing, show: Show, rollup_s: float) -> hp.Change:
+    """Have the screen show roll-ups of another length, while samples stream through.
+
+    One node is replaced; what is to be built for it, and what nobody wants any more, follows from that.  Roll-ups that
+    go sum up the window that is open in them, so each sample is in one of the old ones or in one of the new.
+    """
+    return await plumbing.replace(SCREEN, hp.sink(show, *wanted(rollup_s)))
+
+
+@attrs.frozen
+class Rewired:
+    """What came of one `rewire`; its text is one line."""
+
+    change: hp.Change
+    before_s: float
+    """The length of the windows before."""
+    after_s: float
+    """And after."""
+
+    def __str__(self) -> str:
+        change = self.change
+        lengths = f"roll-ups of {self.before_s:g} s -> {self.after_s:g} s"
+        return f"change {change.epoch}: {lengths}, region of {len(change.region)} nodes, {change.seconds * 1000:.1f} ms"
+
+    @property
+    def where(self) -> str:
+        """The nodes of the region, in one line."""
+        return "; ".join(sorted(map(what, self.change.region)))
+
+
+def what(key: Any) -> str:
+    """A key in few words.
+
+    >>> what({"metric": "cpu", "rollup_s": 5})
+    'cpu, 5 s'
+    """
+    match key:
+        case {"pair": (left, right), "rollup_s": rollup_s}:
+            return f"{left} & {right}, {rollup_s:g} s"
+        case {"metric": metric, "rollup_s": rollup_s}:
+            return f"{metric}, {rollup_s:g} s"
+        case {"metric": metric}:
+            return str(metric)
+        case {"counter": metric}:
+            return f"{metric} counter"
+        case str():
+            return key
+    return canonical(key)

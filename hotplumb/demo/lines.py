@@ -4,21 +4,29 @@ from __future__ import annotations
 
 import asyncio
 import json
+import sys
 import time
 from typing import Any
 
 from pyrsistent import thaw
 
 import hotplumb as hp
-from hotplumb.demo.graph import Pair, Sample, Summary, Value
+from hotplumb.demo.graph import Pair, Rewired, Sample, Summary, Value
 from hotplumb.items import Origin
 from hotplumb.keys import canonical
 
 
-def print_line(value: Value) -> None:
-    """Print the item in hand as one line of JSON; needs a running loop."""
-    started_s = time.time() - asyncio.get_running_loop().time()
-    print(json.dumps(line(hp.current_item(), started_s), sort_keys=True), flush=True)
+class Lines:
+    """Prints each value as a line of JSON; and changes of the graph to standard error, that all lines be alike."""
+
+    def show(self, value: Value) -> None:
+        """Print the item in hand; needs a running loop."""
+        started_s = time.time() - asyncio.get_running_loop().time()
+        print(json.dumps(line(hp.current_item(), started_s), sort_keys=True), flush=True)
+
+    def changed(self, rewired: Rewired) -> None:
+        """Say what was changed, and where."""
+        print(f"hotplumb demo: {rewired}: {rewired.where}", file=sys.stderr, flush=True)
 
 
 def line(item: hp.Item, started_s: float) -> dict[str, Any]:

@@ -6,21 +6,20 @@ import asyncio
 import io
 import sys
 from collections import deque
-from collections.abc import AsyncIterator, Callable, Collection, Iterable, Iterator
-from contextlib import asynccontextmanager, contextmanager, suppress
-from functools import partial
+from collections.abc import AsyncIterator, Callable, Collection, Iterable
+from contextlib import asynccontextmanager, suppress
 from typing import Any
 
 import attrs
 from rich import box
-from rich.console import Console, ConsoleOptions
-from rich.live import Live
+from rich.console import Console, ConsoleOptions, Group
 from rich.measure import Measurement
 from rich.table import Table
 from rich.text import Text
 
 import hotplumb as hp
-from hotplumb.demo.graph import Pair, Sample, Show, Summary, Value
+from hotplumb.demo.graph import SCREEN, Pair, Rewired, Sample, Summary, Value, what
+from hotplumb.demo.painting import Painting
 from hotplumb.keys import Key, canonical, freeze
 
 REFRESH_S = 0.25  # so that the ages move
@@ -28,7 +27,10 @@ REPRINT_S = 5.0  # where the cursor cannot go back and all is printed anew
 HISTORY = 10  # bars in a row
 BARS = "▁▂▃▄▅▆▇█"
 PREFIXES = ("", "k", "M", "G", "T")
-WIDE = 120  # columns, from which on there is room for the history too
+VALUE = 26  # columns of most values, kept for them that nothing moves when they come
+NARROW = 60  # columns, from which on there is room for that
+MEDIUM = 80  # for trails
+WIDE = 120  # for histories
 PERCENT = ("cpu", "memory")
 """The metrics that are shares of 100 %; the others are bytes a second."""
 
@@ -38,49 +40,79 @@ class Row:
     """What is shown of one key."""
 
     key: Any
+    epoch: int = 0
     value: str = "-"
     history: deque[float] = attrs.field(factory=lambda: deque(maxlen=HISTORY))
     came_s: float | None = None
     trail: str = ""
 
-    def cells(self, now_s: float) -> tuple[str, str, str]:
-        """What it is, what it was at last, and the seconds since that came."""
+    def cells(self, now_s: float) -> tuple[str, str, str, str]:
+        """What it is, what it was at last, the seconds since that came, and the change that last touched its node."""
         age = "" if self.came_s is None else f"{now_s - self.came_s:.1f}"
-        return what(self.key), self.value, age
+        return what(self.key), self.value, age, str(self.epoch)
 
 
 class Board:
-    """The rows, in the order in which they are wanted.
+    """A row for each key that the screen reads, whichever these are by now; below them, what was changed last.
 
-    `clock` gives the time that ages are counted in.
+    Args:
+        keys: what the screen reads at first.
+        title, hint: what is shown above and, as long as it runs, below.
+        clock: gives the time that ages are counted in.
     """
 
-    def __init__(self, keys: Iterable[object], clock: Callable[[], float]) -> None:
+    def __init__(self, keys: Iterable[object], title: str, hint: str, clock: Callable[[], float]) -> None:
+        self.hint = hint
+        self._title = title
         self._rows: dict[Key, Row] = {key: Row(key) for key in map(freeze, keys)}
+        self._rewired: Rewired | None = None
         self._clock = clock
 
     def show(self, value: Value) -> None:
         """Put the item in hand into its row."""
         trail = hp.current_item().trail
-        row = self._rows[trail.keys[-1]]
-        row.value, row.came_s, row.trail = shown(row.key, value), self._clock(), str(trail)
+        key, epoch = trail.hops[-1]
+        row = self._rows.setdefault(key, Row(key, epoch))  # it may come before the news of the change that wants it
+        row.value, row.came_s, row.trail = shown(key, value), self._clock(), brief(trail)
         match value:
             case Sample(value=number) | Summary(mean=number):
                 row.history.append(number)
 
-    def table(self, title: str, width: int) -> Table:
-        """Draw all rows as they are now; in less than 120 columns without their history."""
-        table = Table(title=title, box=box.SIMPLE_HEAD, show_edge=False, padding=(0, 1, 0, 0), expand=True)
+    def changed(self, rewired: Rewired) -> None:
+        """Have the rows that are wanted now."""
+        self._rewired, topology = rewired, rewired.change.topology
+        self._rows = {key: self._rows.get(key, Row(key)) for key in topology.reads(SCREEN)}
+        for key, row in self._rows.items():
+            row.epoch = topology.epoch_of(key)
+
+    def drawn(self, width: int) -> Group:
+        """Draw all as it is now; in narrow terminals without histories, in very narrow ones without trails."""
+        above, *below = [Text(line, no_wrap=True, overflow="ellipsis") for line in self._lines()]
+        return Group(above, self._table(width), *below)
+
+    def _lines(self) -> list[str]:
+        """What stands above the table, and what below it."""
+        rewired, hint = self._rewired, [self.hint] if self.hint else []
+        if rewired is None:
+            return [f"{self._title}, epoch 0", "no change yet", "", *hint]
+        return [f"{self._title}, epoch {rewired.change.epoch}", str(rewired), f"region: {rewired.where}", *hint]
+
+    def _table(self, width: int) -> Table:
+        has_trails, has_history = width >= MEDIUM, width >= WIDE
+        table = Table(box=box.SIMPLE_HEAD, show_edge=False, padding=0, expand=has_trails)
         table.add_column("what", no_wrap=True)
-        table.add_column("value", no_wrap=True, style="bold")
+        table.add_column("value", no_wrap=True, style="bold", min_width=VALUE if width >= NARROW else None)
         table.add_column("age", no_wrap=True, justify="right", min_width=4)
-        if width >= WIDE:
+        table.add_column("epoch", no_wrap=True, justify="right")
+        if has_history:
             table.add_column("history", no_wrap=True, style="cyan", min_width=HISTORY)
-        table.add_column("trail of its latest item", no_wrap=True, style="dim", ratio=1)
+        if has_trails:
+            table.add_column("trail", no_wrap=True, style="dim", ratio=1)
         now_s = self._clock()
         for row in self._rows.values():
-            history = [Text(bars(row.history, top(row.key)))] if width >= WIDE else []
-            table.add_row(*map(Text, row.cells(now_s)), *history, Shortened(row.trail))
+            history = [Text(bars(row.history, top(row.key)))] if has_history else []
+            trail = [Shortened(row.trail)] if has_trails else []
+            table.add_row(*map(Text, row.cells(now_s)), *history, *trail)
         return table
 
 
@@ -109,20 +141,12 @@ def shortened(text: str, width: int) -> str:
     return f"{text[:before]}…{text[len(text) - (width - before - 1) :]}" if width > 1 else "…"[:width]
 
 
-def what(key: Any) -> str:
-    """A key in few words.
-
-    >>> what({"metric": "cpu", "rollup_s": 5})
-    'cpu, 5 s'
-    """
-    match key:
-        case {"pair": (left, right), "rollup_s": rollup_s}:
-            return f"{left} & {right}, {rollup_s:g} s"
-        case {"metric": metric, "rollup_s": rollup_s}:
-            return f"{metric}, {rollup_s:g} s"
-        case {"metric": metric}:
-            return str(metric)
-    return canonical(key)
+def brief(trail: hp.Trail) -> str:
+    """A trail in few words, as `cpu #12 -> cpu@3`; keys are called as they are in the first column."""
+    text = str(trail)
+    for key in (trail.origin.source, *trail.keys):
+        text = text.replace(canonical(key), what(key))
+    return text
 
 
 def shown(key: Any, value: Value) -> str:
@@ -170,43 +194,28 @@ def bars(numbers: Collection[float], top: float | None = None) -> str:
 
 
 @asynccontextmanager
-async def live_table(keys: Iterable[object], title: str) -> AsyncIterator[Show]:
-    """Show a table on standard output as long as the block lasts, and leave it there as it is in the end.
+async def live_table(board: Board) -> AsyncIterator[None]:
+    """Show a board on standard output as long as the block lasts, and leave it there as it is in the end.
 
-    Gives what is to be called with each value.  A terminal that cannot move its cursor has the table printed anew
-    every few seconds.
+    A terminal that cannot move its cursor has the board printed anew every few seconds.
     """
     if isinstance(sys.stdout, io.TextIOWrapper):
         sys.stdout.reconfigure(errors="replace")  # a terminal may know no bars
-    console, board = Console(), Board(keys, asyncio.get_running_loop().time)
-    with _drawn_on(console) as draw:
-        every_s = REPRINT_S if console.is_dumb_terminal else REFRESH_S
-
-        def redraw() -> None:
-            draw(board.table(title, console.width))
-
-        drawing = asyncio.create_task(_repeat(redraw, every_s))
+    console = Console()
+    painting = Painting(console)
+    with painting.shown():
+        drawing = asyncio.create_task(_draw(board, console, painting))
         try:
-            yield board.show
+            yield
         finally:
             drawing.cancel()
             with suppress(asyncio.CancelledError):
                 await drawing
-            redraw()
+            board.hint = ""
+            painting.draw(board.drawn(console.width), is_last=True)
 
 
-@contextmanager
-def _drawn_on(console: Console) -> Iterator[Callable[[Table], None]]:
-    """Give what puts a table in place of the last one, or below it where the terminal cannot."""
-    if console.is_dumb_terminal:
-        yield console.print
-        return
-    is_shared = sys.stderr.isatty()  # then what is logged has to go above the table, which rich sees to
-    with Live(console=console, auto_refresh=False, redirect_stdout=False, redirect_stderr=is_shared) as live:
-        yield partial(live.update, refresh=True)
-
-
-async def _repeat(draw: Callable[[], None], every_s: float) -> None:
+async def _draw(board: Board, console: Console, painting: Painting) -> None:
     while True:
-        draw()
-        await asyncio.sleep(every_s)
+        painting.draw(board.drawn(console.width))
+        await asyncio.sleep(REFRESH_S if painting.goes_back else REPRINT_S)
