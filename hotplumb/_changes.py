@@ -343,7 +343,7 @@ class Changing:
     def withdraw(self) -> None:
         """Take the change back: no node has switched."""
         runners = self.engine.runners
-        for key in self._region.inside:
+        for key in self.engine.ordered(self._region.inside):
             runners[key].switching = None
             runners[key].rewire((), (), ())
         for runner in self._added.values():
@@ -392,6 +392,8 @@ def _why(runner: Runner) -> str:
         return "is paused"
     if runner.driver is not None and runner.driver.is_busy:
         return f"is busy in user code for {_ago(runner.driver.busy_since, now)}"
+    if runner.is_switching:
+        return "is busy in user code: it hands over"
     full = sorted([_key_of(link.reader) for link in runner.outputs if link.is_full], key=key_order)
     if full:
         return f"waits for a full link to {', '.join(map(canonical, full))}"

@@ -242,7 +242,7 @@ class OwnTask:
                 return
             if self._iterator is not None:
                 await self._produce()
-            while not runner.is_over and not self._is_dismissed:
+            while self._orders or not (runner.is_over or self._is_dismissed):
                 if not self._orders:
                     await self._my_turn()
                 if self._orders:
@@ -265,6 +265,8 @@ class OwnTask:
 
     async def _obey(self) -> None:
         action, done = self._orders.popleft()
+        runner = self._runner
+        self.is_busy, self.busy_since = True, runner.host.loop.time()
         try:
             result = await action()
         except (Exception, asyncio.CancelledError) as exc:
@@ -272,6 +274,8 @@ class OwnTask:
             done.set_exception(exc)
         else:
             done.set_result(result)
+        finally:
+            self.is_busy = runner.is_given_up = False
 
     async def _begin_first(self, begun: asyncio.Future[None]) -> bool:
         try:

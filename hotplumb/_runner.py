@@ -388,7 +388,8 @@ class Runner:
             return "paused"
         if self.full_links or (self.loop is not None and self.loop.is_blocked):
             return "full"
-        return "busy" if self.is_ready or (self.driver is not None and self.driver.is_busy) else "waiting"
+        is_busy = self.is_ready or self.is_switching or (self.driver is not None and self.driver.is_busy)
+        return "busy" if is_busy else "waiting"
 
     # -- links
 

@@ -177,7 +177,7 @@ class World:
                 node = attrs.evolve(node, on_error=hp.discard())
         return node
 
-    def _node(self, word: Word, reads: list[Any]) -> hp.Node:
+    def _node(self, word: Word, reads: list[object]) -> hp.Node:
         label = word.label
         match word.kind:
             case "s" | "t":

@@ -326,6 +326,52 @@ def test_who_holds_a_change_up_is_named(name: str, seed: int) -> None:
     run(main, seed)
 
 
+@pytest.mark.parametrize("call", ["snapshot", "close", "restore", "end"])
+def test_a_slow_hand_over_is_named(call: str, seed: int) -> None:
+    """It is user code, and the node is busy in it; the change comes through when that has returned."""
+
+    class Slow:
+        def __init__(self, name: str) -> None:
+            self.name = name
+
+        async def take(self, name: str) -> None:
+            await asyncio.sleep(30 if name == call and now() < 30 else 0)
+
+        async def process(self, value: int) -> Any:
+            return [(self.name, value)]
+
+        async def snapshot(self) -> None:
+            await self.take("snapshot")
+
+        async def restore(self, _: None) -> None:
+            await self.take("restore")
+
+        async def end(self) -> None:
+            await self.take("end")
+
+        async def close(self) -> None:
+            await self.take("close")
+
+    async def main() -> None:
+        topology = graph(s=hp.source(ticks), p=hp.process(partial(Slow, "old"), "s"), out=hp.collect("p"))
+        async with hp.Plumbing(topology) as plumbing:
+            await asyncio.sleep(1.5)
+            node = hp.process(partial(Slow, "new"), "s", state="flush" if call == "end" else "carry")
+            with pytest.raises(hp.ChangeTimeout) as late:
+                await plumbing.apply(plumbing.topology.replace("p", node), timeout_s=5)
+            assert not late.value.withdrawn
+            assert set(late.value.waiting_for) == {"p"}
+            assert "busy in user code" in late.value.waiting_for["p"]
+            assert plumbing.statistics().nodes["p"].state == "busy"
+            assert (await plumbing.add("out2", hp.collect("p"))).epoch == 2
+            assert now() == 31.5
+            await asyncio.sleep(1)
+            got = plumbing.collected()["out"]
+            assert got == [("old", 0), ("old", 1), *(("new", value) for value in range(2, len(got)))]
+
+    run(main, seed)
+
+
 @pytest.mark.parametrize("name", [name for name, holder in HOLDERS.items() if holder.is_withdrawn])
 def test_a_withdrawn_change_has_left_no_trace(name: str, seed: int) -> None:
     """The next one finds the graph as it was; the same edit is welcome again, for it is not stale."""
