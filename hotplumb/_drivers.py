@@ -20,7 +20,17 @@ import anyio
 
 from hotplumb._links import Link, only
 from hotplumb._turns import SLICE_S, SLOW_CALL_S, TURN_S
-from hotplumb._work import Filling, Outcome, check_outputs, iterator_of, name_of, outputs_of, step_of
+from hotplumb._work import (
+    CallsWhole,
+    Filling,
+    Outcome,
+    check_outputs,
+    is_of_one,
+    iterator_of,
+    name_of,
+    outputs_of,
+    step_of,
+)
 from hotplumb.items import Chunk, in_hand
 from hotplumb.nodes import is_async
 
@@ -56,11 +66,13 @@ class OwnTask:
         self._kept = 0  # outputs there when the value in hand was taken up
         self._filling = runner.filling or Filling()
         self._names: list[Any] | None = [] if runner.node.kind == "route" else None
+        self._whole = CallsWhole(runner.key, runner.node.fn) if runner.node.kind == "map_chunk" else None
         self._timer: asyncio.TimerHandle | None = None
         self._is_late = False  # the timer came while outputs were half made
         # standing
         self._orders: deque[tuple[Callable[[], Awaitable[Any]], asyncio.Future[Any]]] = deque()
         self._is_dismissed = False  # the task is to end
+        self._is_obeying = False  # does what was ordered
         self._is_mid = False  # waits in the middle of an item
         self._has_loop = False  # nothing else has run on the loop since the slice began
         self.is_busy = False
@@ -135,7 +147,7 @@ class OwnTask:
 
     def give_up(self) -> None:
         """Cancel the call under way; what it has in hand goes to the dead letters."""
-        if self._task is not None and self.is_busy:
+        if self._task is not None and self.is_busy and not self._is_obeying:
             self._runner.is_given_up = True
             self._task.cancel()
             self._runner.host.loop.call_later(SWALLOW_WARN_S, self._look_for_return, self._task, False)
@@ -267,6 +279,7 @@ class OwnTask:
         action, done = self._orders.popleft()
         runner = self._runner
         self.is_busy, self.busy_since = True, runner.host.loop.time()
+        self._is_obeying = True
         try:
             result = await action()
         except (Exception, asyncio.CancelledError) as exc:
@@ -275,7 +288,7 @@ class OwnTask:
         else:
             done.set_result(result)
         finally:
-            self.is_busy = runner.is_given_up = False
+            self.is_busy = self._is_obeying = False
 
     async def _begin_first(self, begun: asyncio.Future[None]) -> bool:
         try:
@@ -323,13 +336,18 @@ class OwnTask:
         """The loop has turned since the slice began."""
         self._has_loop = False
 
-    def _is_slice_over(self) -> bool:
+    def _slice_s(self) -> float:
+        """How long the slice has taken; one that the loop was held up for is named."""
         runner = self._runner
         seconds = runner.host.turns.clock() - (self._slice_began or 0.0)
-        if seconds > SLICE_S and seconds > SLOW_CALL_S and self._has_loop:
+        if seconds > SLOW_CALL_S and self._has_loop:
             runner.host.warn_slow(runner.key, seconds, 1)
+        return seconds
+
+    def _is_slice_over(self) -> bool:
+        runner = self._runner
         return bool(
-            seconds > SLICE_S
+            self._slice_s() > SLICE_S
             or runner.full_links
             or runner.is_paused
             or runner.wants_finish
@@ -358,7 +376,8 @@ class OwnTask:
         self._chunk, self._sent_upto, self._done, self.is_interrupted = chunk, 0, 0, False
         link.count_in(len(chunk) - 1)  # what is not taken up in this slice goes back
         began = runner.host.turns.clock()
-        error = await self._work_through(link, chunk)
+        through = self._work_through(link, chunk) if self._whole is None else self._work_whole(link, chunk, self._whole)
+        error = await through
         self.is_busy = False
         in_hand.set(None)
         runner.is_given_up = runner.is_given_up and error is not None  # else the call has returned after all
@@ -412,6 +431,43 @@ class OwnTask:
                 self._see_to_sending()
             if self._is_slice_over():
                 break
+        return None
+
+    async def _work_whole(self, link: Link, chunk: Chunk, whole: CallsWhole) -> Failure | None:
+        """Call with all values; where that raises, with one after the other.  All of them are in hand until then."""
+        self.is_busy, self.busy_since = True, self._runner.host.loop.time()
+        in_hand.set(whole)
+        raised = error = await self._call_whole(whole, chunk.values)
+        if error is None:
+            link.count_out(len(chunk) - 1)
+        elif isinstance(raised, Exception) and is_of_one(raised, chunk.values):
+            for place, value in enumerate(chunk.values):
+                if place:
+                    link.count_out(1)
+                error = await self._call_whole(whole, [value])
+                if error is not None:
+                    break
+            else:
+                whole.warn(raised)
+        self._slice_s()
+        return error
+
+    async def _call_whole(self, whole: CallsWhole, values: list[Any]) -> Failure | None:
+        """Add what one call gives to the outputs; gives what it raised."""
+        runner, filling, task = self._runner, self._filling, self._task
+        self._kept, self._left = len(filling.out), 0
+        try:
+            answer = await self._answer(partial(runner.node.fn, list(values)))
+            if runner.host.turns.is_closed or self._task is not task:
+                self.is_busy = self.is_busy and self._task is not task
+                raise asyncio.CancelledError  # it was left behind, and has come back
+            outputs = whole.outputs(answer, len(values))
+        except (Exception, asyncio.CancelledError) as exc:
+            self._refuse_own_cancellation(exc)
+            return exc
+        filling.out.extend(outputs)
+        self._done += len(values)
+        self._see_to_sending()
         return None
 
     def _refuse_own_cancellation(self, exc: BaseException) -> None:
@@ -801,7 +857,7 @@ class OwnTask:
         runner, chunk = self._runner, self._chunk
         if chunk is None:
             runner.send_own(outcome.values, outcome.members)
-        elif runner.node.kind in ("map", "route"):  # one for one
+        elif runner.node.kind in ("map", "map_chunk", "route"):  # one for one
             part = Chunk([], chunk.record, chunk.start + self._sent_upto)
             self._sent_upto = self._done
             runner.send_outcome(part, outcome._replace(places=None))

@@ -648,7 +648,7 @@ class Engine:
 
     def _end_error_streams(self) -> None:
         """No failure can come any more."""
-        for key in self._below_errors:
+        for key in self._below_errors & self.runners.keys():  # a change may just have removed some
             runner = self.runners[key]
             if runner.node.kind == "errors":
                 runner.open_inputs = 0

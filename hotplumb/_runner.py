@@ -29,6 +29,7 @@ from hotplumb._supervision import Again, Hold, PassOver, Policy, Stop, Verdict, 
 from hotplumb._turns import SLICE_S, SLOW_CALL_S, Turns
 from hotplumb._work import (
     Calls,
+    CallsWhole,
     Filling,
     Gives,
     Keeps,
@@ -271,6 +272,7 @@ class Runner:
         "is_ready",
         "is_single",
         "is_switching",
+        "is_whole",
         "key",
         "left",
         "link_in_hand",
@@ -351,6 +353,7 @@ class Runner:
         self.pulled: Chunk | None = None  # the one item they are of; None: they are this node's own
         self.slice = 1  # as many values at a time as the last slices say fit
         self.is_single = False  # never more than one value at a time
+        self.is_whole = False  # as many as there are, however long that takes: a call with many costs little more
         self.wakes: list[float] | None = None
         self.numbers: Numbers | None = None
         self.may_loop = False  # calls a plain function that gives one answer a value
@@ -676,6 +679,10 @@ class Runner:
                 self._work_with(fn, read_of(kind, fn))
             case "stateful":
                 self._work_with(self._next_state, finished=self._keep_state)
+            case "map_chunk":
+                self.work = CallsWhole(self.key, fn)
+                self.is_whole = True
+                return
             case _:
                 self.work = Calls(kind, fn)
         self.is_single = fn is not None and may_start_tasks(fn)
@@ -828,7 +835,8 @@ class Runner:
         if self.wakes and self.wakes[0] <= self.host.loop.time():
             self._pull_from("wake", self.due_time())
             return 0
-        taken = self.next_chunk(self.slice if loop is None else min(self.slice, loop.cut))
+        most = self.slice if loop is None else min(self.slice, loop.cut)
+        taken = self.next_chunk(self.cut if self.is_whole else most)
         if taken is not None:
             return self._work_on(*taken) if loop is None else self._run_loop(loop, *taken)
         if not self.open_inputs and not self.waiting and self.switching is None:
@@ -1321,7 +1329,7 @@ def _close_iterator(iterator: Iterator[Any] | None) -> None:
         iterator.close()
 
 
-_CALLS = {kind: kind for kind in ("map", "filter", "flat_map", "sink", "source", "merge", "collect")} | {
+_CALLS = {kind: kind for kind in ("map", "map_chunk", "filter", "flat_map", "sink", "source", "merge", "collect")} | {
     "stateful": "step",
     "route": "choose",
     "process": "process",

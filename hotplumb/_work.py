@@ -8,16 +8,18 @@ and `outcome()` is what they gave.
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable, Iterable, Iterator, Sequence
+import reprlib
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence, Set, Sized
 from functools import partial
 from itertools import compress, islice, repeat
 from operator import truth
 from types import CellType, CodeType, GeneratorType
 from typing import Any, NamedTuple, Protocol
 
-from hotplumb.errors import UsageError
+from hotplumb._log import log
+from hotplumb.errors import UsageError, said_by
 from hotplumb.items import Chunk, Item, Members
-from hotplumb.keys import Key, freeze
+from hotplumb.keys import Key, canonical, freeze
 
 
 class Outcome(NamedTuple):
@@ -152,6 +154,87 @@ def refuse_awaitables(kind: str, fn: Any, answers: Iterable[Any]) -> None:
     raise UsageError(
         f"{kind} calls {fn!r} as a plain function, but it gave a {type(awaitable[0]).__name__}: make it `async def`"
     )
+
+
+class CallsWhole:
+    """`map_chunk`: one call with all values; where that raises, one with each, to see which of them it is."""
+
+    __slots__ = ("_answers", "_fn", "_has_warned", "_key", "is_interrupted", "rest")
+
+    def __init__(self, key: Key, fn: Callable[[list[Any]], Any]) -> None:
+        self._key = key
+        self._fn = fn
+        self._answers = _NO_ANSWERS
+        self._has_warned = False
+        self.rest: Iterator[Any] | None = None
+        self.is_interrupted = False
+
+    @property
+    def done(self) -> int:
+        return len(self._answers)
+
+    def item(self) -> Item | None:
+        raise LookupError("the function of a map_chunk has many items in hand: hp.current_item() works in an hp.map")
+
+    def run(self, chunk: Chunk, most: int) -> None:
+        self._answers = []
+        raised = self._called(chunk.values)
+        if raised is None:
+            return
+        if not is_of_one(raised, chunk.values):
+            raise raised
+        for value in chunk.values:
+            if (alone := self._called([value])) is not None:
+                raise alone
+        self.warn(raised)
+
+    def _called(self, values: list[Any]) -> Exception | None:
+        """Add what one call gives to the answers; or gives what it raised, outside of any other's handling."""
+        try:
+            self._answers.extend(self.outputs(self._fn(list(values)), len(values)))
+        except Exception as exc:
+            return exc
+        return None
+
+    def outputs(self, answer: Any, count: int) -> list[Any]:
+        """What an answer gives for so many values, which is as many outputs."""
+        if hasattr(type(answer), "__await__"):
+            refuse_awaitables("map_chunk", self._fn, [answer])
+        found = list(islice(_in_order(self._fn, answer), count + 1))
+        if len(found) == count:
+            return found
+        given: object = len(found) if len(found) < count else f"more than {count}"
+        if isinstance(answer, Sized):
+            given = len(answer)
+        text = f"map_chunk: {self._fn!r} gave {given} outputs for {count} values"
+        raise UsageError(f"{text}: give one for each, in order")
+
+    def warn(self, raised: Exception) -> None:
+        """Say once that a call raised, and none with any of its values alone."""
+        if not self._has_warned:
+            self._has_warned = True
+            said = "a map_chunk raised on several values together, and on none of them alone"
+            log().warning(said, key=canonical(self._key), error=said_by(raised))
+
+    def outcome(self) -> Outcome:
+        answers, self._answers = self._answers, _NO_ANSWERS
+        return Outcome(answers)
+
+
+def is_of_one(raised: Exception, values: list[Any]) -> bool:
+    """Whether a call with several values may have failed on one of them; what is wrong in itself fails on all."""
+    return len(values) > 1 and not isinstance(raised, UsageError)
+
+
+def _in_order(fn: Any, answer: Any) -> Iterator[Any]:
+    """The outputs in an answer of a `map_chunk`."""
+    if not isinstance(answer, str | bytes | Mapping | Set):
+        try:
+            return iter(answer)
+        except TypeError:
+            pass
+    given = reprlib.repr(answer)
+    raise UsageError(f"map_chunk: {fn!r} gave {given}, which is no sequence of outputs: give a list or an array")
 
 
 class Passes:

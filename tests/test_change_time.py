@@ -383,7 +383,8 @@ def test_a_withdrawn_change_has_left_no_trace(name: str, seed: int) -> None:
             async with hp.Plumbing(holder.topology) as plumbing:
                 before = plumbing.topology
                 added = attrs.evolve(passing(notes, "p"), reads=("t",))
-                edit = {**holder.edit, "t": hp.source([7]), "p": added, "o2": hp.collect("p", "t")}
+                sources = {"t": hp.source([7]), "u": hp.source(ticks)}
+                edit = {**holder.edit, **sources, "p": added, "o2": hp.collect("p", "t", "u")}
                 await holder.come_about(plumbing)
                 edited = plumbing.topology.update(edit)
                 for _ in range(2):
