@@ -323,7 +323,7 @@ class OwnTask:
         if self._slice_began is not None:
             self._cost_s = (clock() - self._slice_began) / max(1, self._done)
         self._granted = runner.host.loop.create_future()
-        if has_more or runner.has_work():
+        if has_more or runner.late is not None or runner.has_work():
             runner.wake()
         else:
             runner.host.turns.run_now()
@@ -336,18 +336,18 @@ class OwnTask:
         """The loop has turned since the slice began."""
         self._has_loop = False
 
-    def _slice_s(self) -> float:
-        """How long the slice has taken; one that the loop was held up for is named."""
-        runner = self._runner
-        seconds = runner.host.turns.clock() - (self._slice_began or 0.0)
+    def _name_if_slow(self, seconds: float, values: int) -> None:
+        """A slice of so many seconds has held up the loop, if nothing else has run meanwhile."""
         if seconds > SLOW_CALL_S and self._has_loop:
-            runner.host.warn_slow(runner.key, seconds, 1)
-        return seconds
+            self._runner.host.warn_slow(self._runner.key, seconds, values)
 
     def _is_slice_over(self) -> bool:
         runner = self._runner
+        seconds = runner.host.turns.clock() - (self._slice_began or 0.0)
+        if seconds > SLICE_S:
+            self._name_if_slow(seconds, 1)
         return bool(
-            self._slice_s() > SLICE_S
+            seconds > SLICE_S
             or runner.full_links
             or runner.is_paused
             or runner.wants_finish
@@ -449,13 +449,13 @@ class OwnTask:
                     break
             else:
                 whole.warn(raised)
-        self._slice_s()
+        self._name_if_slow(self._runner.host.turns.clock() - (self._slice_began or 0.0), len(chunk))
         return error
 
     async def _call_whole(self, whole: CallsWhole, values: list[Any]) -> Failure | None:
         """Add what one call gives to the outputs; gives what it raised."""
         runner, filling, task = self._runner, self._filling, self._task
-        self._kept, self._left = len(filling.out), 0
+        self._kept = len(filling.out)
         try:
             answer = await self._answer(partial(runner.node.fn, list(values)))
             if runner.host.turns.is_closed or self._task is not task:

@@ -274,6 +274,7 @@ class Runner:
         "is_switching",
         "is_whole",
         "key",
+        "late",
         "left",
         "link_in_hand",
         "loop",
@@ -343,6 +344,7 @@ class Runner:
 
         self.process: Any = None
         self.state: Any = node.initial
+        self.late: list[Callable[[Runner], None]] | None = None  # to be done when it stands between two items
         self.next_state: Any = None  # of a `stateful`, once the outputs that came with it are taken
         self.context: NodeContext | None = None
         self.work: Work | None = None
@@ -762,6 +764,8 @@ class Runner:
         if self.switching is not None and self.is_between:
             self.switching.switch(self)
             return now
+        if self.late is not None and self.is_between:
+            self._pass_late()
         if self.is_over and self.waiting and not self.is_paused:
             self._read_markers()
         if self.full_links or self.is_paused or self.is_over or self.trouble is not None:
@@ -1118,6 +1122,7 @@ class Runner:
         self.inputs, self.outputs, self.inbox = old.inputs, old.outputs, old.inbox
         self.waiting, self.taps, self.numbers = old.waiting, old.taps, old.numbers
         self.is_paused, self.is_finished = old.is_paused, False
+        self.late, old.late = old.late, None
         self.received, self.sent, self.failed = old.received, old.sent, old.failed
         self.dropped, self.busy_s = old.dropped, old.busy_s
         self.full_links += old.full_links
@@ -1143,6 +1148,8 @@ class Runner:
             link.attach_writer(self)
             if self.is_over:
                 link.mark(END)
+            if link.is_closed:  # meanwhile, before anybody wrote
+                self.reader_gone(link)
         self.fit_outputs()
         self.take_up(inputs)
         for link in self.inputs:
@@ -1190,9 +1197,19 @@ class Runner:
         assert flushed is not None
         flushed(cause)
 
+    def pass_later(self, act: Callable[[Runner], None]) -> None:
+        """Do something when it stands between two items again."""
+        self.late = [*(self.late or ()), act]
+
+    def _pass_late(self) -> None:
+        late, self.late = self.late, None
+        for act in late or ():
+            act(self)
+
     def pass_end(self) -> None:
         """Tell the readers, and the plumbing."""
         self.is_ending, self.is_over = False, True
+        self._pass_late()
         self.unloop()
         for link in self.outputs:
             link.mark(END)
@@ -1309,9 +1326,8 @@ class Runner:
         for link in self.inputs:
             self.dropped += link.close()
             self.host.link_gone(self, link)
-            writer = link.writer
-            assert isinstance(writer, Runner)
-            writer.reader_gone(link)
+            if isinstance(link.writer, Runner):
+                link.writer.reader_gone(link)
         if self.inbox is not None:
             self.dropped += self.inbox.close()
         self.wake()

@@ -46,6 +46,7 @@ class Following:
         self._engine = engine
         self._settling: Settling[Link] = Settling(touched, inside, awaited, without)
         self._waiters: list[asyncio.Future[None]] = []
+        self._late: set[Key] = set()  # nodes that pass it on when they have sent what they have in hand
         engine.following.append(self)
         for key in self._settling.at_once():
             self._pass_on(engine.runners[key])
@@ -58,6 +59,20 @@ class Following:
             self._look()
 
     def _pass_on(self, runner: Runner) -> None:
+        if runner.is_between:
+            self._mark(runner)
+        else:  # its links are closed, and it works on what came by them
+            self._late.add(runner.key)
+            runner.pass_later(self.pass_late)
+
+    def pass_late(self, runner: Runner) -> None:
+        """A node has sent what it had in hand."""
+        if runner.key in self._late:
+            self._late.discard(runner.key)
+            self._mark(runner)
+            self._look()
+
+    def _mark(self, runner: Runner) -> None:
         for output in runner.outputs:
             output.mark(self.marker)
 
@@ -69,6 +84,7 @@ class Following:
     def gone(self, key: Key) -> None:
         """A node is there no longer."""
         self._settling.gone(key)
+        self._late.discard(key)
         self._look()
 
     def stop(self) -> None:
@@ -79,7 +95,7 @@ class Following:
 
     def _look(self) -> None:
         following = self._engine.following
-        while following and following[0]._settling.is_done:
+        while following and following[0]._settling.is_done and not following[0]._late:
             following.pop(0)._tell()
 
     def _tell(self) -> None:
