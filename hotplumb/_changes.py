@@ -13,7 +13,7 @@ old version is under way any more but state.
 from __future__ import annotations
 
 import asyncio
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Set
 from functools import partial
 from typing import TYPE_CHECKING, ClassVar
@@ -116,6 +116,7 @@ class Changing:
         self._region = Region(frozenset(), frozenset(), frozenset())
         self._outputs: defaultdict[Key, list[Link]] = defaultdict(list)  # {key: new links from it}
         self.pending: defaultdict[Key, list[Link]] = defaultdict(list)  # {key: new links to it, till it switches}
+        self._twice: dict[Key, set[Key]] = {}  # {reader: nodes that it reads by several of their outputs}
         self.repaired: set[Key] = set()  # nodes that were repaired meanwhile
         self._lost: defaultdict[Key, list[Link]] = defaultdict(list)  # {key: links that go, at either end}
         self._began = 0.0
@@ -178,8 +179,14 @@ class Changing:
         """Whether a node can give several outputs for one input, as one that is read twice by one node does."""
         if self.old.active[key].kind in MANY:
             return True
-        reads = ([node_key(read) for read in self.old.reads(reader)] for reader in self.old.readers(key))
-        return any(found.count(key) > 1 for found in reads)
+        return any(key in self._read_twice(reader) for reader in self.old.readers(key))
+
+    def _read_twice(self, reader: Key) -> Set[Key]:
+        """The nodes that `reader` reads by several of their outputs."""
+        if reader not in self._twice:
+            counts = Counter(map(node_key, self.old.reads(reader)))
+            self._twice[reader] = {key for key, count in counts.items() if count > 1}
+        return self._twice[reader]
 
     def _make_links(self) -> None:
         for key in self.engine.ordered(self.found.removed):
@@ -191,8 +198,9 @@ class Changing:
     def _make_inputs(self, key: Key, node: Node) -> None:
         runner = self.engine.runners.get(key)
         there = {link.source: link for link in (runner.inputs if runner is not None else ())}
+        wanted = set(node.reads)
         for source, link in there.items():
-            if source not in node.reads:
+            if source not in wanted:
                 self._lose(link)
         for read in node.reads:
             if read not in there:

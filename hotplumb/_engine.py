@@ -254,9 +254,9 @@ class Engine:
         if runner in self._spare:
             self._spare.remove(runner)
 
-    def discard(self, runners: Iterable[Runner]) -> None:
+    def discard(self, runners: Iterable[Runner]) -> asyncio.Future[None]:
         """Close what has been opened and will not be used, without waiting for it."""
-        self.start_task(None, self.close_unused(list(runners)))
+        return self.start_task(None, self.close_unused(list(runners)))
 
     def start_call(self, runner: Runner, awaitable: Any) -> asyncio.Task[Any]:
         """Await something of user code."""

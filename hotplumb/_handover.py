@@ -44,7 +44,7 @@ class Opener(Protocol):
     def opened(self, runner: Runner) -> asyncio.Future[Any] | None:
         """Open what runs in `runner`; gives what is left to wait for."""
 
-    def discard(self, runners: Iterable[Runner]) -> None:
+    def discard(self, runners: Iterable[Runner]) -> asyncio.Future[None]:
         """Close what has been opened and will not be used."""
 
     def start_call(self, runner: Runner, awaitable: Any) -> asyncio.Task[Any]:
@@ -88,6 +88,7 @@ class Handover:
         self._stands: Callable[[], None] | None = None
         self._state: Any = NO_STATE
         self._wakes: list[float] = []  # that the old one has asked for
+        self._unused: Runner | None = None  # opened, and not to take the place
         self._steps = deque(self._plan())
         self._running: Generator[asyncio.Future[Any], Any, None] | None = None
 
@@ -109,12 +110,13 @@ class Handover:
 
     def renew(self, new: Runner, make: Callable[[], Runner], held: Held, stands: Callable[[], None]) -> None:
         """Have another runner take the place, where the node holds between the two."""
-        self._engine.discard([self.new])
+        self._unused = self.new
         self.new, self._make, self._held, self._stands = new, make, held, stands
         if self._steps[0] in (self._flush, self._take_state):
             self._steps = deque(self._plan())
         elif self._steps[0] == self._give_state and new.opens_late:
             self._steps.appendleft(self._open_new)
+        self._steps.appendleft(self._discard)
         self.old.out_of_trouble()
         self._go()
 
@@ -179,6 +181,12 @@ class Handover:
             self.new = self._make()
             raise
 
+    def _discard(self) -> Generator[asyncio.Future[Any], Any, None]:
+        """Close what will not be used, before another is opened in its place."""
+        if self._unused is not None:
+            yield self._engine.discard([self._unused])
+            self._unused = None
+
     def _close_new(self) -> Generator[asyncio.Future[Any], Any, None]:
         new = self.new
         new.is_over = True
@@ -239,9 +247,8 @@ class Handover:
         """Go on as begun."""
         failed = self._steps[0]
         if failed == self._give_state:  # it may be half restored
-            self._engine.discard([self.new])
-            self.new = self._make()
-            self._steps.appendleft(self._open_new)
+            self._unused, self.new = self.new, self._make()
+            self._steps.extendleft([self._open_new, self._discard])
         elif failed != self._open_new:
             self._steps.popleft()
         self._state, self._wakes, self.handing = NO_STATE, [], "fresh"
