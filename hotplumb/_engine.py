@@ -526,7 +526,7 @@ class Engine:
     def link_gone(self, runner: Runner, link: Link) -> None:
         """No marker will come in on `link`."""
         for following in list(self.following):
-            following.came(runner, link)
+            following.lost(runner, link)
         if runner.alignment is not None:
             runner.alignment.close(link)
             self._look_whether_aligned(runner)

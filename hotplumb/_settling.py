@@ -53,7 +53,13 @@ class Following:
         self._look()
 
     def came(self, runner: Runner, link: Link) -> None:
-        """The marker has come in on a link of `runner`, or that link is gone."""
+        """A node has read the marker, between two items."""
+        if self._settling.came(runner.key, link):
+            self._mark(runner)
+            self._look()
+
+    def lost(self, runner: Runner, link: Link) -> None:
+        """A link of a node is gone, perhaps while it works on what came by it."""
         if self._settling.came(runner.key, link):
             self._pass_on(runner)
             self._look()
@@ -61,7 +67,7 @@ class Following:
     def _pass_on(self, runner: Runner) -> None:
         if runner.is_between:
             self._mark(runner)
-        else:  # its links are closed, and it works on what came by them
+        else:
             self._late.add(runner.key)
             runner.pass_later(self.pass_late)
 
