@@ -5,6 +5,9 @@ types   mypy
 tests   pytest, on each Python from 3.11 on that this machine has
 docs    the pages, with every snippet in them and every example in a docstring run
 bench   the benchmarks; only when asked for
+changes random graphs under random changes on the seeded loop, 20,000 of them or `-- --runs N`; only when asked for
+soak    a graph under full load and change in real time, for a minute or `-- --seconds N`; only when asked for
+work    writes down how much work is done, which `tests` holds every change against; only when asked for
 """
 
 from __future__ import annotations
@@ -85,9 +88,30 @@ def docs(session: nox.Session) -> None:
 
 
 @nox.session
+def changes(session: nox.Session) -> None:
+    session.install(".[all]", *group("tests"))
+    session.run("python", "-m", "tests.changing", *(session.posargs or ["--runs", "20000"]))
+
+
+@nox.session
+def soak(session: nox.Session) -> None:
+    session.install(".[all]")
+    session.run("python", "-m", "tests.soak", *session.posargs)
+
+
+@nox.session
 def bench(session: nox.Session) -> None:
-    session.install(".[all]", *group("bench"))
+    session.install(".[all]")
+    for peer in group("bench"):
+        session.install(peer, success_codes=range(256))  # one that cannot be had stands in the tables as not installed
     session.run("python", "-m", "benchmarks", *session.posargs)
+
+
+@nox.session
+@nox.parametrize("python", [nox.param(path, id=version) for version, path in interpreters().items()])
+def work(session: nox.Session) -> None:
+    session.install(".[all]")
+    session.run("python", "-m", "benchmarks.work", *session.posargs)
 
 
 def group(name: str) -> list[str]:

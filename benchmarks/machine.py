@@ -5,9 +5,12 @@ from __future__ import annotations
 import datetime
 import os
 import platform
+from collections.abc import Mapping
 from pathlib import Path
 
 import attrs
+
+from benchmarks import contestants
 
 
 @attrs.frozen
@@ -21,6 +24,8 @@ class Machine:
     system: str
     python: str
     loop: str
+    packages: Mapping[str, str]
+    """{library that takes part: its version, or why it does not}"""
     when: str
 
 
@@ -33,15 +38,19 @@ def describe() -> Machine:
         system=platform.platform(),
         python=f"{platform.python_implementation()} {platform.python_version()}, {platform.python_compiler()}",
         loop="asyncio",
+        packages=contestants.versions(),
         when=datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
     )
 
 
-def text() -> str:
-    """This machine, in one line."""
-    found = describe()
+def text(found: Machine) -> str:
+    """A machine, in two lines."""
     load = ", load " + " ".join(map(str, found.load)) if found.load else ""
-    return f"{found.processor}, {found.cores} cores{load}; {found.system}; {found.python}; {found.loop}; {found.when}"
+    packages = ", ".join(f"{name} {version}" for name, version in found.packages.items())
+    return (
+        f"{found.processor}, {found.cores} cores{load}; {found.system}; {found.python}; {found.loop}; {found.when}\n"
+        f"with {packages}"
+    )
 
 
 def _processor() -> str:

@@ -1,14 +1,15 @@
-"""Figures and the tables of them; what a compare script reads."""
+"""Figures, the tables of them and their budgets; what a run writes, and what is read of it again."""
 
 from __future__ import annotations
 
 import json
 import statistics
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from typing import Any
 
 import attrs
 
-from benchmarks import machine
+WIDTH = 120  # of a terminal; a wider table is turned on its side
 
 
 @attrs.frozen
@@ -38,7 +39,7 @@ class Row:
     figures: Mapping[str, Figure | str]
     """{column: what was measured, or in a word why nothing was}"""
     at_most: Mapping[str, float] = {}
-    """{column: what DESIGN.md, section 8, allows its median to be}"""
+    """{column: its budget: what its median may be}"""
 
     def has_missed(self, column: str) -> bool:
         """Whether a figure is above what is allowed."""
@@ -55,16 +56,63 @@ class Table:
     rows: tuple[Row, ...]
     notes: tuple[str, ...] = ()
 
+    @property
+    def columns(self) -> list[str]:
+        """All columns that some row has."""
+        return list(dict.fromkeys(column for row in self.rows for column in row.figures))
+
+
+@attrs.frozen
+class Results:
+    """All that one run has found."""
+
+    machine: Mapping[str, Any]
+    form: str
+    tables: tuple[Table, ...]
+
+
+@attrs.frozen
+class Budget:
+    """What one figure may be, and what it is."""
+
+    question: str
+    what: str
+    column: str
+    at_most: float
+    measured: float
+
+    @property
+    def is_met(self) -> bool:
+        return self.measured <= self.at_most
+
+    def __str__(self) -> str:
+        place = f"{self.question}, {self.what}, {self.column}"
+        return f"{place}: budget {number(self.at_most)}, measured {number(self.measured)}"
+
 
 def figure(samples: Iterable[float]) -> Figure:
     """A figure of these samples."""
     return Figure(tuple(samples))
 
 
-def as_json(tables: Sequence[Table]) -> str:
-    """All tables, with the machine they were measured on."""
-    found = {"machine": attrs.asdict(machine.describe()), "tables": [_plain(table) for table in tables]}
-    return json.dumps(found, indent=1) + "\n"
+def budgets(tables: Iterable[Table]) -> Iterator[Budget]:
+    """All budgets whose figures were measured."""
+    for table in tables:
+        for row in table.rows:
+            for column, most in row.at_most.items():
+                found = row.figures.get(column)
+                if isinstance(found, Figure):
+                    yield Budget(table.question, row.what, column, most, found.median)
+
+
+def as_json(results: Results) -> str:
+    """A run, to be kept and compared with others."""
+    plain = {
+        "machine": dict(results.machine),
+        "form": results.form,
+        "tables": [_plain(table) for table in results.tables],
+    }
+    return json.dumps(plain, indent=1) + "\n"
 
 
 def _plain(table: Table) -> dict[str, object]:
@@ -86,37 +134,70 @@ def _plain_figure(found: Figure | str) -> dict[str, object] | str:
     return {"median": found.median, "low": found.low, "high": found.high, "samples": list(found.samples)}
 
 
+def from_json(text: str) -> Results:
+    """A run that was written by `as_json`."""
+    plain = json.loads(text)
+    return Results(plain["machine"], plain["form"], tuple(_table(table) for table in plain["tables"]))
+
+
+def _table(plain: dict[str, Any]) -> Table:
+    rows = tuple(Row(row["what"], _figures(row["figures"]), row["at_most"]) for row in plain["rows"])
+    return Table(plain["question"], plain["unit"], rows, tuple(plain["notes"]))
+
+
+def _figures(plain: dict[str, Any]) -> dict[str, Figure | str]:
+    return {column: found if isinstance(found, str) else figure(found["samples"]) for column, found in plain.items()}
+
+
 def as_text(table: Table) -> str:
-    """A table to read: medians, with the lowest and highest of all rounds; what is above its budget is marked."""
-    columns = list(dict.fromkeys(column for row in table.rows for column in row.figures))
-    lines = [[table.question, *columns, "at most"]]
-    lines += [[row.what, *(_cell(row, column) for column in columns), _budget(row)] for row in table.rows]
-    widths = [max(map(len, cells)) for cells in zip(*lines, strict=True)]
-    printed = [
-        "  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)).rstrip() for line in lines
-    ]
-    printed.insert(1, "-" * max(map(len, printed)))
+    """A table to read: medians, with the lowest and highest of all rounds, each beside its budget."""
+    lines = cells(table, table.question)
+    printed = _aligned(lines)
+    if _width(printed) > WIDTH:
+        printed = min(printed, _aligned(turned(lines)), key=_width)
+    printed.insert(1, "-" * _width(printed))
     return "\n".join([*printed, f"unit: {table.unit}", *table.notes])
 
 
-def _cell(row: Row, column: str) -> str:
+def _width(lines: Sequence[str]) -> int:
+    return max(map(len, lines))
+
+
+def cells(table: Table, corner: str) -> list[list[str]]:
+    """The texts of a table, its heads in the first line."""
+    columns = table.columns
+    return [[corner, *columns], *([row.what, *(cell(row, column) for column in columns)] for row in table.rows)]
+
+
+def turned(lines: Sequence[Sequence[str]]) -> list[list[str]]:
+    """Columns as lines."""
+    return [list(line) for line in zip(*lines, strict=True)]
+
+
+def _aligned(lines: Sequence[Sequence[str]]) -> list[str]:
+    widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
+    return ["  ".join(text.ljust(width) for text, width in zip(line, widths, strict=True)).rstrip() for line in lines]
+
+
+def cell(row: Row, column: str) -> str:
+    """What a table says of one figure."""
     found = row.figures.get(column, "")
     if isinstance(found, str):
         return found
-    spread = f" ({_number(found.low)} to {_number(found.high)})" if len(found.samples) > 1 else ""
-    return f"{_number(found.median)}{spread}{' MISSED' if row.has_missed(column) else ''}"
+    spread = f" ({number(found.low)} to {number(found.high)})" if len(found.samples) > 1 else ""
+    return f"{number(found.median)}{spread}{_budget(row, column)}"
 
 
-def _budget(row: Row) -> str:
-    if len(row.at_most) < 2:
-        return "".join(map(_number, row.at_most.values()))
-    return ", ".join(f"{column} {_number(most)}" for column, most in row.at_most.items())
+def _budget(row: Row, column: str) -> str:
+    if column not in row.at_most:
+        return ""
+    return f", budget {number(row.at_most[column])}{' MISSED' if row.has_missed(column) else ''}"
 
 
-def _number(number: float) -> str:
+def number(value: float) -> str:
     """Digits enough to compare; more of them around 1, where budgets are tight."""
-    if number >= 100:
-        return f"{number:,.0f}"
-    if number >= 10:
-        return f"{number:.1f}"
-    return f"{number:.3f}" if number < 0.1 or 0.9 < number < 1.1 else f"{number:.2f}"
+    if value >= 100:
+        return f"{value:,.0f}"
+    if value >= 10:
+        return f"{value:.1f}"
+    return f"{value:.3f}" if value < 0.1 or 0.9 < value < 1.1 else f"{value:.2f}"

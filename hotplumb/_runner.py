@@ -798,7 +798,7 @@ class Runner:
         if units:
             self._fit_slice(end - now - self.sending_s, units)
             self.sending_s = 0.0
-        if units and end - now > SLOW_CALL_S:
+        if end - now > SLOW_CALL_S:
             self.host.warn_slow(self.key, end - now, units)
         if not self.is_over and not self.is_ready and self.has_work():
             self.host.turns.add(self)

@@ -3,6 +3,7 @@
     constructor                          a value in gives
     source(produce)                      what `produce` gives; reads nothing
     map(fn, *keys)                       fn(value)
+    map_chunk(fn, *keys)                 its place in fn([value, ...]), called with what has come together
     filter(fn, *keys)                    the value, where fn(value) is true
     flat_map(fn, *keys)                  each of fn(value)
     stateful(step, initial, *keys)       step(state, value) -> (state, outputs)
@@ -20,7 +21,7 @@ import copy
 import functools
 import inspect
 import math
-from collections.abc import AsyncIterable, Callable, Iterable
+from collections.abc import AsyncIterable, Awaitable, Callable, Iterable
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, Protocol, TypeVar, get_args
 
 import attrs
@@ -35,6 +36,7 @@ if TYPE_CHECKING:
 Kind = Literal[
     "source",
     "map",
+    "map_chunk",
     "filter",
     "flat_map",
     "stateful",
@@ -305,6 +307,43 @@ def map(
     {'out': [1, 4]}
     """
     return _node("map", fn, keys, concurrency, capacity, on_error)
+
+
+def map_chunk(
+    fn: Callable[[list[Any]], Iterable[Any] | Awaitable[Iterable[Any]]],
+    *keys: object,
+    capacity: int = CAPACITY_ITEMS,
+    on_error: Policy | None = None,
+) -> Node:
+    """Give what `fn(values)` gives, called with a list of values that have come together: one output for each value.
+
+    Args:
+        fn: plain or async; for code that is fast on many values at once.  Gives as many outputs as it was given values,
+            in their order: a list, an array, any iterable.  The list is `fn`'s own, to be changed as it likes.
+        keys: what to read.
+        capacity: how many items a link into this node holds before its writer waits, and so the most that one call is
+            given; 256 at most, 1 makes each a call of its own.
+        on_error: as for `map`.
+
+    How many values come together is not for `fn` to rely on: of a busy stream it is 256, of a sparse one 1.  A plain
+    `fn` is given all of them however long that takes, and the loop waits: make `capacity` less where a call takes
+    milliseconds.  Each output has the trail of its own value.  In `fn`, `hp.current_item()` raises LookupError.
+
+    Where a call with several values raises, which of them it was is not known.  So `fn` is called again, with one of
+    them at a time, and the policy is for the value that raises alone; those behind it are then called together again.
+    Effects of `fn` on the others may so be had twice.  Where none raises alone, nothing has failed, and a warning is
+    logged.  A wrong number of outputs is a `UsageError` and no matter of a value: it counts as a failure of the first.
+
+    >>> import hotplumb as hp
+    >>> def to_celsius(values):
+    ...     return [round((value - 32) / 1.8) for value in values]
+    >>> hp.run(hp.Topology()
+    ...     .add("f", hp.source([32, 68, 212]))
+    ...     .add("c", hp.map_chunk(to_celsius, "f"))
+    ...     .add("out", hp.collect("c")))
+    {'out': [0, 20, 100]}
+    """
+    return _node("map_chunk", fn, keys, 1, capacity, on_error)
 
 
 def filter(

@@ -9,22 +9,21 @@ from typing import Any
 
 import pytest
 
-from benchmarks import __main__, contestants, measuring, questions, results
-from benchmarks.contestants import floor, ours
-from benchmarks.measuring import TINY, Form, WrongAnswer
-from benchmarks.questions import trail
-from benchmarks.results import Figure, Row, Table, figure
+from benchmarks import __main__, compare, contestants, measuring, page, questions, results
+from benchmarks.contestants import ABSENT, CANNOT, FLOOR, OURS, Contestant, Field, floor, ours
+from benchmarks.measuring import TINY, Form, Race, WrongAnswer
+from benchmarks.questions import growth, trail
+from benchmarks.results import Figure, Results, Row, Table, figure
 
 
 @pytest.mark.parametrize("name", questions.NAMES)
 def test_a_question_is_answered(name: str) -> None:
-    """Every question runs, and gives a figure in each place: of a few nodes, memory may be none."""
+    """Every question runs, and gives a figure or a reason in each place: of a few nodes, memory may be none."""
     table = questions.ask(name, TINY)
     assert table.question == name
     assert table.rows
     for found in figures(table):
-        assert isinstance(found, Figure)
-        assert found.median >= 0
+        assert found in (CANNOT, ABSENT) if isinstance(found, str) else found.median >= 0
     assert all(set(row.at_most) <= set(row.figures) for row in table.rows)
 
 
@@ -44,12 +43,39 @@ def test_a_contestant_that_does_not_do_the_work_is_found(monkeypatch: pytest.Mon
         questions.ask("chain", TINY)
 
 
-def test_a_contestant_without_an_answer_is_left_out(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A library may answer some questions only, and need not be installed."""
-    absent = contestants.Contestant("absent", "no_such_module")
-    monkeypatch.setattr(contestants, "ALL", (*contestants.ALL, absent))
-    assert [found.name for found in contestants.answering("chain", [])] == ["floor", "asyncio.Queue", "ours"]
-    assert not contestants.answering("no_such_question")
+def test_who_does_not_run_stands_in_the_table() -> None:
+    """A library that cannot do it says no, one that is not there is not hidden either."""
+    row = questions.ask("broadcast", TINY).rows[0]
+    assert list(row.figures) == ["us", *(contestant.name for contestant in contestants.ALL)]
+    assert isinstance(row.figures[OURS.name], Figure)
+    assert row.figures["aiostream"] in (CANNOT, ABSENT)
+
+
+def test_a_library_that_is_not_installed_says_why(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What the machine's description says of it is what the import raised."""
+    absent = Contestant("absent", "no_such_module", package="absent")
+    monkeypatch.setattr(contestants, "ALL", (FLOOR, absent, OURS))
+    assert contestants.field("chain", []).others == {"absent": ABSENT}
+    assert contestants.field("no_such_question").others == {"floor": CANNOT, "absent": ABSENT, "ours": CANNOT}
+    assert contestants.versions()["absent"].startswith("not installed: No module named")
+
+
+def test_a_library_that_fails_leaves_the_others_running(capsys: pytest.CaptureFixture[str]) -> None:
+    """Of hotplumb itself, a failure is one."""
+
+    async def fail(trial: Any) -> None:
+        raise OSError("broken on this Python")
+
+    async def run(trial: Any) -> None:
+        await floor.chain(trial, [])
+
+    race = Race(lambda items: measuring.trial_of(range(items)), 100)
+    found = measuring.raced(race, Field({FLOOR: run, Contestant("theirs", "", package="theirs"): fail}, {}), TINY)
+    assert found["theirs"] == "failed: OSError"
+    assert isinstance(found["floor"], Figure)
+    assert "broken on this Python" in capsys.readouterr().err
+    with pytest.raises(OSError, match="broken"):
+        measuring.raced(race, Field({FLOOR: run, OURS: fail}, {}), TINY)
 
 
 def test_the_trail_is_taken_out_of_one_copy(tmp_path: Path) -> None:
@@ -116,15 +142,117 @@ def test_a_question_without_an_answer_fails_the_command(
 
 
 def test_what_is_above_its_budget_is_marked() -> None:
-    """A budget holds the median, not the worst round."""
+    """A budget holds the median, not the worst round, and stands beside the figure."""
     row = Row("what", {"ours": figure([1.0, 1.2, 9.0]), "theirs": "no"}, {"ours": 1.1})
     assert row.has_missed("ours")
     assert not row.has_missed("theirs")
-    assert "1.20 (1.000 to 9.00) MISSED" in results.as_text(Table("q", "us", (row,)))
+    assert "1.20 (1.000 to 9.00), budget 1.10 MISSED" in results.as_text(Table("q", "us", (row,)))
     assert not Row("what", {"ours": figure([1.0, 1.0, 9.0])}, {"ours": 1.1}).has_missed("ours")
+
+
+def test_a_run_ends_with_its_budgets(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    """Those that are missed are named, with what was measured."""
+    row = Row(
+        "what", {"ours": figure([2.1]), "p99": figure([1.0]), "theirs": "no"}, {"ours": 1.3, "p99": 2.0, "theirs": 1}
+    )
+    monkeypatch.setattr(questions, "ask", lambda name, form: Table(name, "us", (row,)))
+    __main__.main(["chain"])
+    printed = capsys.readouterr().out
+    assert "budgets: 1 of 2 met\n  missed: chain, what, ours: budget 1.30, measured 2.10\n" in printed
+
+
+def test_a_wide_table_is_turned() -> None:
+    """What is too wide for a terminal has its columns as lines."""
+    names = [f"library {i}" for i in range(20)]
+    row = Row("what", dict.fromkeys(names, figure([1.0, 2.0])))
+    lines = results.as_text(Table("q", "us", (row,))).splitlines()
+    assert lines[0].split() == ["q", "what"]
+    assert [line[:10].strip() for line in lines[2:22]] == names
+    assert (
+        "library 0" in results.as_text(Table("q", "us", (Row("what", {"library 0": figure([1.0])}),))).splitlines()[0]
+    )
 
 
 def test_ratios_are_taken_round_by_round() -> None:
     """What slows down a whole round changes no ratio."""
-    found = {"floor": figure([1.0, 10.0, 1.0]), "ours": figure([2.0, 20.0, 3.0])}
-    assert measuring.ratios(found, "floor")["ours"].samples == (2.0, 2.0, 3.0)
+    found: dict[str, Figure | str] = {
+        "floor": figure([1.0, 10.0, 1.0]),
+        "ours": figure([2.0, 20.0, 3.0]),
+        "theirs": "no",
+    }
+    ratios = measuring.ratios(found, "floor")
+    assert ratios["ours"] == figure([2.0, 2.0, 3.0])
+    assert ratios["theirs"] == "no"
+
+
+def test_growth_is_held_from_the_base_on() -> None:
+    """A graph of one node may cost more for each than one of ten; a larger one may not."""
+    seconds = {1: {"ours": figure([3e-9])}, 10: {"ours": figure([1e-9])}, 100: {"ours": figure([2e-9])}}
+    rows = growth.rows(seconds, 10, "nodes")
+    assert [row.what for row in rows] == ["1 nodes", "10 nodes", "100 nodes"]
+    assert [row.has_missed("growth") for row in rows] == [False, False, True]
+
+
+def test_a_written_run_is_read_again() -> None:
+    """Nothing of it is lost."""
+    row = Row("what", {"ours": figure([1.0, 2.0]), "theirs": "no"}, {"ours": 1.1})
+    run = Results({"processor": "a"}, "short", (Table("q", "us", (row,), ("a note",)),))
+    assert results.from_json(results.as_json(run)) == run
+
+
+def run_of(samples: list[float], processor: str = "a", column: str = "ours") -> Results:
+    row = Row("what", {"floor": figure([1.0]), column: figure(samples)}, {column: 1.1})
+    machine = {"processor": processor, "cores": 2, "system": "s", "python": "3", "loop": "asyncio"}
+    machine |= {"packages": {"theirs": "1.0"}, "when": "2030-01-01T00:00", "load": [0.1], "python": "3"}
+    return Results(machine, "short", (Table("q", "us", (row,), ("a note",)),))
+
+
+@pytest.mark.parametrize(
+    ("after", "said"),
+    [
+        ([1.25, 1.3, 1.35], "slower: q, what, ours: 1.10 (1.000 to 1.20) -> 1.30 (1.25 to 1.35), 1.18 times"),
+        ([1.05, 1.25, 1.3], "0 slower, 0 faster"),  # the spreads reach into each other
+        ([0.8, 0.9, 0.95], "faster: q, what, ours"),
+    ],
+)
+def test_what_got_slower_beyond_the_spread_is_named(after: list[float], said: str) -> None:
+    """Two runs on one machine are never the same, so only what lies outside of both spreads counts."""
+    text, is_slower = compare.report(run_of([1.0, 1.1, 1.2]), run_of(after))
+    assert said in text
+    assert is_slower == said.startswith("slower")
+
+
+def test_the_command_compares_two_runs(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Exit status 1 where something got slower; another machine is pointed out, a new figure is nothing to compare."""
+    for name, run in (("old", run_of([1.0])), ("new", run_of([2.0], "b")), ("other", run_of([2.0], column="p99"))):
+        (tmp_path / name).write_text(results.as_json(run))
+    old, new, other = (str(tmp_path / name) for name in ("old", "new", "other"))
+    assert compare.main([old, new]) == 1
+    printed = capsys.readouterr().out
+    assert "not the same processor: a -> b" in printed
+    assert "slower: q, what, ours" in printed
+    assert compare.main([new, old]) == 0
+    assert compare.main([old, other]) == 0
+    assert "0 figures compared" in capsys.readouterr().out
+
+
+def test_a_run_makes_a_page(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """The machine, the budgets that are missed, and each table with what was asked."""
+    run = run_of([1.3])
+    (tmp_path / "run.json").write_text(results.as_json(run))
+    page.main([str(tmp_path / "run.json")])
+    text = capsys.readouterr().out
+    assert "- a, 2 cores; s" in text
+    assert "0 of 1 budgets are met." in text
+    assert "| q, what, hotplumb | 1.10 | 1.30 |" in text
+    assert "| hotplumb | 1.30, budget 1.10 MISSED |" in text
+    assert "A note." in text
+
+
+def test_the_page_asks_what_the_question_asks() -> None:
+    """A section's heading is the first line of the question's module."""
+    run = run_of([1.0])
+    table = Table("graph_size", "us", run.tables[0].rows)
+    assert "## Does an item, or a node, cost more in a larger graph?" in page.page(
+        Results(run.machine, "short", (table,))
+    )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from functools import cache
 from typing import Any
@@ -58,6 +59,19 @@ async def async_stage(trial: Trial, fn: Callable[[Any], Awaitable[Any]]) -> None
     trial.ended()
 
 
+async def concurrent_stage(trial: Trial, fn: Callable[[Any], Awaitable[Any]], concurrency: int) -> None:
+    """So many loops that share the source."""
+
+    async def loop() -> None:
+        for value in trial.source:
+            trial.sink(await fn(value))
+
+    async with asyncio.TaskGroup() as tasks:
+        for _ in range(concurrency):
+            tasks.create_task(loop())
+    trial.ended()
+
+
 async def json_lines(trial: Trial, parse: Fn, is_wanted: Fn, enrich: Fn, new_count: Callable[[], Any]) -> None:
     count = new_count()
     for line in trial.source:
@@ -73,4 +87,22 @@ async def lone_item(trial: Trial, fns: Sequence[Fn]) -> None:
     f0, f1, f2, f3, f4 = fns
     async for value in trial.source:
         trial.sink(f4(f3(f2(f1(f0(value))))))
+    trial.ended()
+
+
+async def depth(trial: Trial, fns: Sequence[Fn]) -> None:
+    """As `chain`, but so many calls do not fit into one expression."""
+    sink = trial.sink
+    for value in trial.source:
+        for fn in fns:
+            value = fn(value)
+        sink(value)
+    trial.ended()
+
+
+async def width(trial: Trial, readers: int) -> None:
+    sinks = [trial.sink] * readers
+    for value in trial.source:
+        for sink in sinks:
+            sink(value)
     trial.ended()

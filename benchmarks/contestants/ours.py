@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+import asyncio
+from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 import hotplumb as hp
@@ -46,6 +47,13 @@ async def async_stage(trial: Trial, fn: Callable[[Any], Awaitable[Any]]) -> None
     await joined(trial, chained(trial, [fn]))
 
 
+async def concurrent_stage(trial: Trial, fn: Callable[[Any], Awaitable[Any]], concurrency: int) -> None:
+    topology = (
+        hp.Topology().add("source", hp.source(trial.source)).add("stage", hp.map(fn, "source", concurrency=concurrency))
+    )
+    await joined(trial, topology.add("sink", hp.sink(trial.sink, "stage")))
+
+
 async def json_lines(trial: Trial, parse: Fn, is_wanted: Fn, enrich: Fn, new_count: Callable[[], Any]) -> None:
     topology = (
         hp.Topology()
@@ -61,6 +69,33 @@ async def json_lines(trial: Trial, parse: Fn, is_wanted: Fn, enrich: Fn, new_cou
 
 async def lone_item(trial: Trial, fns: Sequence[Fn]) -> None:
     await joined(trial, chained(trial, fns))
+
+
+async def queued_item(trial: Trial, items: int) -> None:
+    is_full, is_weighed = asyncio.Event(), asyncio.Event()
+
+    def produce() -> Iterator[Any]:
+        yield from trial.source
+        is_full.set()
+
+    async def take(value: Any) -> None:
+        await is_weighed.wait()
+
+    topology = hp.Topology().add("source", hp.source(produce))
+    async with hp.Plumbing(topology.add("sink", hp.sink(take, "source", capacity=2 * items))) as plumbing:
+        await is_full.wait()
+        trial.ended()
+        is_weighed.set()
+        await plumbing.join()
+
+
+async def depth(trial: Trial, fns: Sequence[Fn]) -> None:
+    await joined(trial, chained(trial, fns))
+
+
+async def width(trial: Trial, readers: int) -> None:
+    topology = hp.Topology().add("source", hp.source(trial.source))
+    await joined(trial, topology.update({("sink", i): hp.sink(trial.sink, "source") for i in range(readers)}))
 
 
 async def joined(trial: Trial, topology: hp.Topology) -> None:

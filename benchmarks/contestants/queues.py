@@ -41,14 +41,20 @@ async def route(trial: Trial, choose: Fn, branches: Mapping[str, Fn]) -> None:
 
 
 async def async_stage(trial: Trial, fn: Callable[[Any], Awaitable[Any]]) -> None:
+    await concurrent_stage(trial, fn, 1)
+
+
+async def concurrent_stage(trial: Trial, fn: Callable[[Any], Awaitable[Any]], concurrency: int) -> None:
     before, after = new_queue(), new_queue()
 
     async def awaited() -> None:
         while (value := await before.get()) is not END:
             await after.put(await fn(value))
+        await before.put(END)  # for the other workers
         await after.put(END)
 
-    await together(trial, produced(trial, [before]), awaited(), consumed(trial, after))
+    stages = [awaited() for _ in range(concurrency)]
+    await together(trial, produced(trial, [before]), *stages, consumed(trial, after, concurrency))
 
 
 async def json_lines(trial: Trial, parse: Fn, is_wanted: Fn, enrich: Fn, new_count: Callable[[], Any]) -> None:
@@ -82,6 +88,13 @@ async def lone_item(trial: Trial, fns: Sequence[Fn]) -> None:
 
     stages = [mapped(fn, queues[i], queues[i + 1]) for i, fn in enumerate(fns)]
     await together(trial, produced_slowly(), *stages, consumed(trial, queues[-1]))
+
+
+async def queued_item(trial: Trial, items: int) -> None:
+    queue: Queue = asyncio.Queue(items)
+    for value in trial.source:
+        await queue.put(value)
+    trial.ended()
 
 
 def new_queue() -> Queue:

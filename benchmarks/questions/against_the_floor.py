@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from benchmarks.contestants import FLOOR, OURS, answering
+from benchmarks.contestants import ALL, FLOOR, OURS, field
 from benchmarks.measuring import Form, Race, raced, ratios
 from benchmarks.results import Figure, Row, figure
 
@@ -15,8 +15,18 @@ NOTES = (
 )
 
 
-def row(what: str, question: str, race: Race, arguments: tuple[Any, ...], form: Form, at_most: float) -> Row:
+def row(
+    what: str, question: str, race: Race, arguments: tuple[Any, ...], form: Form, at_most: float | None = None
+) -> Row:
     """Race all who have an answer to `question`."""
-    found = raced(race, answering(question, *arguments), form)
-    beside: dict[str, Figure | str] = {"us": figure(sample * 1e6 for sample in found[FLOOR.name].samples)}
-    return Row(what, beside | ratios(found, FLOOR.name), {OURS.name: at_most})
+    found = raced(race, field(question, *arguments), form)
+    floor = found[FLOOR.name]
+    assert isinstance(floor, Figure)
+    figures: dict[str, Figure | str] = {"us": figure(sample * 1e6 for sample in floor.samples)}
+    figures |= in_order(ratios(found, FLOOR.name))
+    return Row(what, figures, {} if at_most is None else {OURS.name: at_most})
+
+
+def in_order(figures: dict[str, Figure | str]) -> dict[str, Figure | str]:
+    """By contestant, those that did not run among the others."""
+    return {contestant.name: figures[contestant.name] for contestant in ALL}

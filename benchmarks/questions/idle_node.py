@@ -13,12 +13,12 @@ from typing import Any
 
 import hotplumb as hp
 from benchmarks import fresh
-from benchmarks.measuring import ROUNDS, Form, on_loop
+from benchmarks.measuring import Form, on_loop
 from benchmarks.results import Row, Table, figure
 
 LENGTH = 100  # nodes in a row, source and sink among them
 AT_MOST_BYTES = 4096
-ROWS = {"never used": (10_000, 0), "after 1,000 items": (1_000, 1000)}  # {what: (nodes, items in each row of nodes)}
+ROWS = {"never used": (5_000, 0), "after 1,000 items": (500, 1000)}  # {what: (nodes, items in each row of nodes)}
 UNIT = "bytes a node, median of rounds (lowest to highest), each in a process of its own"
 NOTES = (
     f"rows of {LENGTH} nodes, from a factory: mapping keys of two entries, a partial as function; topology included",
@@ -27,16 +27,15 @@ NOTES = (
 
 
 def ask(form: Form) -> Table:
-    rounds = min(form.rounds, ROUNDS)
+    rounds = form.long().rounds
     rows = (_row(what, min(nodes, form.items(nodes)), burst, rounds) for what, (nodes, burst) in ROWS.items())
     return Table("idle_node", UNIT, tuple(rows), NOTES)
 
 
 def _row(what: str, nodes: int, burst: int, rounds: int) -> Row:
     module = f"{__name__}:bytes_a_node"
-    found = {
-        how: figure(fresh.call(module, how, nodes, burst) for _ in range(rounds)) for how in ("traced", "resident")
-    }
+    weighed = {how: [partial(fresh.call, module, how, nodes, burst)] * rounds for how in ("traced", "resident")}
+    found = {how: figure(fresh.at_once(*calls)) for how, calls in weighed.items()}
     return Row(what, found, dict.fromkeys(found, AT_MOST_BYTES))
 
 
@@ -45,10 +44,10 @@ def bytes_a_node(how: str, nodes: int, burst: int) -> float:
     if how == "traced":
         tracemalloc.start()
         return float(on_loop(_grown(lambda: tracemalloc.get_traced_memory()[0], nodes, burst))) / nodes
-    return float(on_loop(_grown(_resident, nodes, burst))) / nodes
+    return float(on_loop(_grown(resident_bytes, nodes, burst))) / nodes
 
 
-def _resident() -> int:
+def resident_bytes() -> int:
     """What the process holds in memory now."""
     return int(Path("/proc/self/statm").read_text().split()[1]) * 4096
 

@@ -20,6 +20,7 @@ import shutil
 import tempfile
 import time
 from collections.abc import Callable, Coroutine
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -33,7 +34,7 @@ from benchmarks.results import Figure, Row, Table, figure
 CLOCK_STEP_S = 5e-6  # 256 calls of a fast function take about as long
 AT_MOST = 1.03
 ITEMS = {"chain": 6_000, "broadcast": 4_000, "route": 10_000, "json_lines": 1_500}
-COUNTS = {"short": 3, "full": 7}  # {form: rounds of counting}
+COUNTS = {"short": 1, "full": 7}  # {form: rounds of counting}
 FEWER = 4  # the run that is subtracted has a fourth of the items
 TIMED = 40  # times as many items where time is measured
 UNIT = "as a multiple of the same run with the trail's code removed"
@@ -59,7 +60,8 @@ Figures = dict[str, Figure | str]
 
 def _counted(kept: Path, removed: Path, form: Form) -> dict[str, Figures]:
     """Instructions for each item; they vary by a percent with where things lie in memory, so there are some rounds."""
-    pairs = [(_instructions(kept, i), _instructions(removed, i)) for i in range(COUNTS[form.name])]
+    count = partial(partial, _instructions)
+    pairs = [fresh.at_once(count(kept, i), count(removed, i)) for i in range(COUNTS[form.name])]
     return {
         what: {
             "instructions an item without": figure(without[what] for _, without in pairs),
