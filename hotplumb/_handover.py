@@ -176,7 +176,7 @@ class Handover:
             waits = self._engine.opened(new)
             if waits is not None:
                 yield waits
-        except BaseException:
+        except (Exception, asyncio.CancelledError):  # not where a generator is closed: everything has stopped then
             self._engine.discard([new])
             self.new = self._make()
             raise

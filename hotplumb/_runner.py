@@ -750,8 +750,7 @@ class Runner:
 
     def _call(self, name: str, *args: Any) -> Any:
         """Call a plain method of the process, where it has it."""
-        method = getattr(self.process, name, None)
-        return None if method is None else method(*args)
+        return _call_plain(getattr(self.process, name, None), *args)
 
     # -- steps
 
@@ -1245,8 +1244,8 @@ class Runner:
         try:
             _close_iterator(pull)
         finally:
-            if hasattr(process, "close") and self.driver is None and not self.opens_late:
-                process.close()
+            if self.driver is None and not self.opens_late:
+                _call_plain(getattr(process, "close", None))
 
     def _begin_again(self) -> None:
         """Something has come after the end."""
@@ -1338,6 +1337,16 @@ def _made(make: Callable[[], Any]) -> Any:
     if not callable(getattr(process, "process", None)):
         raise UsageError(f"process({make!r}) made {process!r}, which has no method `process(value)`")
     return process
+
+
+def _call_plain(method: Callable[..., Any] | None, *args: Any) -> Any:
+    """What a plain method of a process gives; nothing where the process has no such method."""
+    if method is None:
+        return None
+    result = method(*args)
+    if hasattr(type(result), "__await__"):
+        refuse_awaitables("process", method, [result])
+    return result
 
 
 def _close_iterator(iterator: Iterator[Any] | None) -> None:

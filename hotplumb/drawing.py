@@ -133,11 +133,13 @@ class Drawing:
     """From nodes to their error streams."""
 
     def tree(self, width: int | None = None) -> str:
-        """Return it as lines for a terminal, from the sources down, cut off after `width` columns::
+        """Return it as lines for a terminal, from the sources down.
 
-        ▷ source    ◇ route    ● stateful    ◉ process    ○ any other    ■ sink    ! error stream
-        name:       the output of the route above that is read
-        ← keys      what is read, where that is not just the node above
+        They are cut off after `width` columns.  The signs::
+
+            ▷ source    ◇ route    ● stateful    ◉ process    ○ any other    ■ sink    ! error stream
+            name:       the output of the route above that is read
+            ← keys      what is read, where that is not just the node above
         """
         lines = list(_Tree(self).lines()) or [("", "(no node is active)")]
         return "\n".join(_line(before, text, width) for before, text in lines)

@@ -38,13 +38,14 @@ import zlib
 from collections import Counter, defaultdict
 from collections.abc import AsyncIterator, Callable, Coroutine, Iterable, Iterator, Mapping
 from contextlib import contextmanager
+from itertools import pairwise
 from typing import Any, NamedTuple
 
 import attrs
 
 import hotplumb as hp
 from hotplumb import _runner, testing
-from hotplumb._changes import Change, Changing
+from hotplumb._changes import Change
 from hotplumb._engine import Engine
 from hotplumb._links import Link
 from hotplumb._runner import Runner
@@ -151,8 +152,8 @@ STYLES: dict[str, tuple[str, ...]] = {
     "merge": ("",),
     "process": ("plain", "generator", "async", "async generator"),
 }
-MIDDLE_KINDS = {"map": 6, "filter": 3, "flat_map": 3, "stateful": 2, "merge": 2, "route": 3, "process": 6}
-METHODS = {"begin": 0.9, "snapshot": 0.6, "restore": 0.6, "end": 0.5, "wake": 0.3, "close": 0.9}  # how often
+MIDDLE_KINDS = {"map": 6, "filter": 3, "flat_map": 3, "stateful": 2, "merge": 2, "route": 3, "process": 8}
+METHODS = {"begin": 0.9, "snapshot": 0.8, "restore": 0.8, "end": 0.5, "wake": 0.3, "close": 0.9}  # how often
 PACES: dict[str, tuple[float, ...]] = {
     "fast": (0,),
     "slow": (0, 0.0003, 0.001, 0.002, 0.007),
@@ -567,10 +568,12 @@ class Maker:
         self.has_bursts = rng.random() < 0.1
         self.has_takers = rng.random() < 0.15 and not run.is_calm  # a node that reads anew wakes what it reads
         self.has_pickers = rng.random() < 0.2
-        self.has_breaks = rng.random() < 0.3
+        self.has_breaks = rng.random() < 0.5
+        self.kinds = MIDDLE_KINDS | rng.choice([{}, {}, {}, {"process": 30}, {"stateful": 20}])
         self.versions: Counter[Key] = Counter()
         self.made = 0
-        self.gone: list[tuple[str, Key]] = []  # keys that were removed, and whether each was a source, a sink or neither
+        self.taken: set[Key] = set()  # keys given in this edit
+        self.gone: list[tuple[str, Key]] = []  # what was removed: whether a source, a sink or neither, and its key
 
     # -- nodes
 
@@ -639,14 +642,17 @@ class Maker:
     def key(self, role: str) -> Key:
         """A key for a new node: "s"ource, "n"either or "o"ut; perhaps one that has been removed."""
         reigns = self.run.reigning()
-        back = [key for old, key in self.gone if old == role and key not in reigns]
+        back = [key for old, key in self.gone if old == role and key not in reigns and key not in self.taken]
         if back and self.rng.random() < 0.5:
-            return self.rng.choice(back)
-        self.made += 1
-        return f"{role}{self.made}"
+            key = self.rng.choice(back)
+        else:
+            self.made += 1
+            key = f"{role}{self.made}"
+        self.taken.add(key)
+        return key
 
     def middle_kind(self) -> str:
-        return self.rng.choices(list(MIDDLE_KINDS), list(MIDDLE_KINDS.values()))[0]
+        return self.rng.choices(list(self.kinds), list(self.kinds.values()))[0]
 
     def reads_of(self, found: Iterable[tuple[Key, Node]]) -> list[Key]:
         """The whole of some nodes, or outputs of routes."""
@@ -674,12 +680,12 @@ class Maker:
             nodes[key] = self.node(self.code(key, "source"), ())
         for _ in range(rng.choice([1, 2, 2, 3, 3, 4, 5])):
             kind = self.middle_kind()
-            reads = self.some_reads(nodes, kind, sorted(nodes))
+            reads = self.some_reads(nodes, kind, sorted(nodes, key=key_order))
             if reads:
                 key = self.key("n")
                 nodes[key] = self.node(self.code(key, kind), reads)
         read = {node_key(read) for node in nodes.values() for read in node.reads}
-        unread = sorted(key for key in nodes if key not in read)
+        unread = sorted(nodes.keys() - read, key=key_order)
         while unread:
             count = rng.choice([1, 1, len(unread)])
             some, unread = unread[:count], unread[count:]
@@ -691,14 +697,14 @@ class Maker:
         nodes = self.graph()
         while _volume(nodes) > MOST_VALUES:
             nodes = self.graph()
-        sinks = {ERROR_SINK: hp.sink(self.run.failures.append, hp.ERRORS)}
+        sinks: dict[Key, Node] = {ERROR_SINK: hp.sink(self.run.failures.append, hp.ERRORS)}
         if self.run.has_idle:
             source, middle, sink = IDLE
             sinks[sink] = hp.sink(self.run.wake_idle, middle)
             nodes |= {source: hp.source(self.run.wait_idle), middle: hp.map(self.run.wake_idle, source)}
         if self.rng.random() < 0.5:
             return Topology().update(nodes | sinks)
-        given = {key: node for key, node in nodes.items() if node.is_sink}
+        given: dict[Key, Node] = {key: node for key, node in nodes.items() if node.is_sink}
         return Topology(Factory(nodes)).update(given | sinks)
 
     # -- edits
@@ -706,6 +712,7 @@ class Maker:
     def edited(self, reigns: Topology) -> Topology:
         """A topology that differs by one or several random edits."""
         found = reigns
+        self.taken.clear()
         for _ in range(self.rng.choice([1, 1, 1, 2, 2, 3])):
             edit: Callable[[Topology], Topology] = self.rng.choice(
                 [
@@ -765,7 +772,9 @@ class Maker:
         return self.node(self.code(key, kind), node.reads, node)
 
     def swap(self, topology: Topology) -> Topology:
-        key = self.pick(topology)
+        stateful = ("process", "stateful")
+        with_state = [key for key in self.editable(topology, "n") if topology.active[key].kind in stateful]
+        key = self.rng.choice(with_state) if with_state and self.rng.random() < 0.4 else self.pick(topology)
         return topology.replace(key, self.another(key, topology.active[key]))
 
     def rewire(self, topology: Topology) -> Topology:
@@ -1181,9 +1190,9 @@ class Run:
         except (hp.StaleTopology, hp.TopologyError, hp.HandoverError) as exc:
             self.tell(f"{type(exc).__name__}: {exc}")
         except hp.UsageError as exc:
-            if not (self.is_rushed and "has stopped" in str(exc)):
+            if "changes no wiring" not in str(exc) and not (self.is_rushed and "has stopped" in str(exc)):
                 raise
-            self.tell("the plumbing has stopped")
+            self.tell(f"refused: {exc}")
         else:
             self.tell(f"epoch {change.epoch} has come through; region {_keys_text(change.region)}")
             return change
@@ -1226,25 +1235,26 @@ class Run:
     async def change_together(self) -> None:
         """Several edits of what reigns when the turn of each has come."""
         assert self.plumbing is not None
-        plumbing, rng, maker, found = self.plumbing, self.rng, self.maker, []
+        plumbing, rng, maker = self.plumbing, self.rng, self.maker
+        found: list[Coroutine[Any, Any, Change]] = []
         reigns = plumbing.topology
         for _ in range(rng.choice([2, 3])):
             keys = maker.editable(reigns)
-            match rng.choice(["replace", "replace", "add", "remove"]):
-                case "replace" if keys:
-                    key = rng.choice(keys)
-                    found.append(plumbing.replace(key, maker.another(key, reigns.active[key])))
-                case "remove" if sinks := maker.editable(reigns, "o"):
-                    key = rng.choice(sinks)
-                    maker.gone.append(("o", key))
-                    found.append(plumbing.remove(key))
-                case _ if free := maker.free(reigns):
-                    key = maker.key("o")
-                    node = maker.node(maker.code(key, "sink"), maker.some_reads(reigns.active, "sink", free))
-                    found.append(plumbing.add(key, node))
-                case _:
-                    continue
-            self.tell(f"together: {found[-1].__name__} {key}")
+            what = rng.choice(["replace", "replace", "add", "remove"])
+            if what == "replace" and keys:
+                key = rng.choice(keys)
+                found.append(plumbing.replace(key, maker.another(key, reigns.active[key])))
+            elif what == "remove" and (sinks := maker.editable(reigns, "o")):
+                key = rng.choice(sinks)
+                maker.gone.append(("o", key))
+                found.append(plumbing.remove(key))
+            elif free := maker.free(reigns):
+                what, key = "add", maker.key("o")
+                node = maker.node(maker.code(key, "sink"), maker.some_reads(reigns.active, "sink", free))
+                found.append(plumbing.add(key, node))
+            else:
+                continue
+            self.tell(f"together: {what} {key}")
         await asyncio.gather(*map(self.tried, found))
 
     async def cancel(self) -> None:
@@ -1370,8 +1380,16 @@ def watched(run: Run) -> Iterator[None]:
         run.has_reigned(topology, change)
         return topology
 
-    Link.push, Link.put_back, Link.resize = watched_push, watched_put_back, watched_resize  # type: ignore[method-assign]
-    Runner.step, Engine.reign, Engine.start_task = watched_step, watched_reign, watched_start  # type: ignore[method-assign]
+    Link.push, Link.put_back, Link.resize = (  # type: ignore[method-assign]
+        watched_push,  # type: ignore[assignment]
+        watched_put_back,  # type: ignore[assignment]
+        watched_resize,  # type: ignore[assignment]
+    )
+    Runner.step, Engine.reign, Engine.start_task = (  # type: ignore[method-assign]
+        watched_step,  # type: ignore[assignment]
+        watched_reign,  # type: ignore[assignment]
+        watched_start,  # type: ignore[assignment]
+    )
     _runner.LOOP_AFTER_ITEMS = run.loop_after
     try:
         with warnings.catch_warnings(record=True) as warned:
@@ -1434,12 +1452,15 @@ class Found:
     def _add_finishing(self, topology: Topology) -> None:
         """A node that takes but some values finishes, and so does one whose readers all have."""
         found = {key for key, node in topology.active.items() if (code := code_of(node)) is not None and code.takes}
-        while more := {
-            node_key(read)
-            for key in found
-            for read in topology.reads(key)
-            if topology.readers(node_key(read)) <= found | self.finishing
-        } - found:
+        while (
+            more := {
+                node_key(read)
+                for key in found
+                for read in topology.reads(key)
+                if topology.readers(node_key(read)) <= found | self.finishing
+            }
+            - found
+        ):
             found |= more
         self.finishing |= found
 
@@ -1491,7 +1512,9 @@ class Found:
 
     def _add_merges(self) -> None:
         """What a merge was given is what its readers were given of it; they are held against each other."""
-        values = {entry.value.uid: entry.value for log in self.logs.values() for entry in log if entry.value is not None}
+        values = {
+            entry.value.uid: entry.value for log in self.logs.values() for entry in log if entry.value is not None
+        }
         seen: dict[Key, dict[Token, Entry]] = defaultdict(dict)
         concurrent = set(self.concurrent)
         for key in sorted(self.logs, key=lambda key: (key in concurrent, str(key))):
@@ -1640,7 +1663,7 @@ def _lies_in(hops: Hops, topology: Topology) -> bool:
     if not all(key in topology.active and topology.epoch_of(key) == epoch for key, epoch in hops):
         return False
     keys = [hop.key for hop in hops]
-    return all(a in map(node_key, topology.reads(b)) for a, b in zip(keys, keys[1:], strict=False))
+    return all(a in map(node_key, topology.reads(b)) for a, b in pairwise(keys))
 
 
 def lost(found: Found) -> Iterator[str]:
@@ -1868,7 +1891,8 @@ def main(arguments: list[str]) -> int:
     given = parser.parse_args(arguments)
     logging.getLogger("hotplumb").setLevel(logging.CRITICAL)
     if given.runs is None:
-        return 0 if all([_show(seed) for seed in given.seeds]) else 1
+        shown = [_show(seed) for seed in given.seeds]
+        return 0 if all(shown) else 1
     start = secrets.randbelow(2**31) if given.start is None else given.start
     print(f"seeds from {start} on", flush=True)
     failing = _play_many(range(start, start + given.runs))

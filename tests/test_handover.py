@@ -7,7 +7,9 @@ a sink is replaced.  Processes count what they are given, and write down what is
 from __future__ import annotations
 
 import asyncio
+import gc
 import random
+import sys
 from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import suppress
@@ -1314,3 +1316,32 @@ def test_what_is_exclusive_and_cannot_open_holds_the_node(flavour: str, seed: in
         assert notes.closed == {"old": 1, "new": 2}  # one of the two could not begin
 
     run(main, seed)
+
+
+class Slow(Plain):
+    async def begin(self, context: hp.Context) -> None:
+        await asyncio.sleep(PATIENCE_S)
+
+
+def test_leaving_at_once_while_what_is_exclusive_opens_ends_in_silence(
+    monkeypatch: pytest.MonkeyPatch, seed: int
+) -> None:
+    """What was under way is dropped with the loop: nothing is started then, and nothing complained of."""
+    notes = Notes()
+
+    async def main() -> None:
+        exclusive = hp.exclusive(Slow)
+        topology = graph(s=hp.source(GIVEN), p=hp.process(partial(Plain, notes, "old"), "s"), out=hp.collect("p"))
+        async with hp.Plumbing(topology) as plumbing:
+            await asyncio.sleep(AT_S)
+            change = asyncio.create_task(plumbing.replace("p", hp.process(partial(exclusive, notes, "new"), "s")))
+            change.add_done_callback(asyncio.Task.exception)
+            await asyncio.sleep(LATER_S)
+            raise Broken("leave at once")
+
+    unraisable: list[Any] = []
+    monkeypatch.setattr(sys, "unraisablehook", unraisable.append)
+    with pytest.raises(Broken):
+        testing.run(main, seed=seed)
+    gc.collect()
+    assert unraisable == []

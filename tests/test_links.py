@@ -41,6 +41,9 @@ class Reading:
         assert link.entries
         self.offered += 1
 
+    def offer_behind(self, link: Link) -> None:
+        self.offer(link)
+
 
 class Ends:
     """A link with nothing at its ends but what counts their calls."""

@@ -975,12 +975,12 @@ class Sorted:
 
 
 class SortedLater(Sorted):
-    async def process(self, value: int) -> Any:  # type: ignore[override]
+    async def process(self, value: int) -> Any:
         for output in super().process(value):
             await asyncio.sleep(0)
             yield output
 
-    async def end(self) -> Any:  # type: ignore[override]
+    async def end(self) -> Any:
         return super().end()
 
 
@@ -1015,3 +1015,20 @@ def test_a_process_gives_on_named_outputs(make: Any, seed: int) -> None:
     }
     assert [trail.origin[:2] for trail in trails] == [("n", 1), ("n", 3), ("p", 0)]
     assert [len(trail.members.trails) for trail in trails] == [2, 4, 0]
+
+
+@pytest.mark.parametrize("name", ["begin", "close"])
+def test_a_plain_begin_or_close_that_gives_an_awaitable_is_refused(name: str, seed: int) -> None:
+    """It would not be awaited, and what it was to do would not be done."""
+
+    async def later() -> None:
+        raise AssertionError("is not awaited")
+
+    class Awaited:
+        def process(self, value: Any) -> Any:
+            return value
+
+    setattr(Awaited, name, lambda *_: later())
+    error = failure(graph(n=hp.source([1]), x=hp.process(Awaited, "n"), out=hp.collect("x")), seed)
+    assert isinstance(error.__cause__, hp.UsageError)
+    assert "gave a coroutine: make it `async def`" in str(error.__cause__)

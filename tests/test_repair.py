@@ -6,6 +6,7 @@ import asyncio
 import random
 from collections import Counter, defaultdict
 from collections.abc import AsyncIterator, Callable
+from functools import partial
 from typing import Any
 
 import pytest
@@ -54,7 +55,7 @@ class Seen:
 
     def crossed(self, key: Any) -> int:
         """How many families have met two versions of a node."""
-        met = defaultdict(set)
+        met: dict[Any, set[int]] = defaultdict(set)
         for trail in self.trails:
             met[trail.origin].update(hop.epoch for hop in trail.hops if hop.key == key)
         return sum(len(epochs) > 1 for epochs in met.values())
@@ -449,7 +450,7 @@ def test_only_what_can_be_marked_is_exclusive() -> None:
 
 @pytest.mark.parametrize("part", range(4))
 def test_repairs_at_random_lose_and_double_nothing(part: int, seeds: Any) -> None:
-    """Layers of nodes that fail now and then and are repaired while others change: all arrives, and crossing is counted."""
+    """Layers of nodes that fail and are repaired while others change: all arrives, and crossing is counted."""
 
     async def main(rng: random.Random) -> None:
         seen, changes = Seen(), []
@@ -503,7 +504,7 @@ def test_repairs_at_random_lose_and_double_nothing(part: int, seeds: Any) -> Non
         assert Counter(seen.values) == {(number,): wide for number in range(40)}
 
     for seed in seeds(50)[part::4]:
-        testing.run(lambda seed=seed: main(random.Random(seed)), seed=seed)
+        testing.run(partial(main, random.Random(seed)), seed=seed)
 
 
 def abs_of(value: Any) -> Any:
