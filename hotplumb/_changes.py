@@ -13,7 +13,7 @@ old version is under way any more but state.
 from __future__ import annotations
 
 import asyncio
-from collections import Counter, defaultdict
+from collections import defaultdict
 from collections.abc import Set
 from functools import partial
 from typing import TYPE_CHECKING, ClassVar
@@ -25,7 +25,7 @@ from hotplumb._handover import Handing, Handover, Leaving
 from hotplumb._links import WHOLE, Link, Marker, Parked
 from hotplumb._runner import Runner
 from hotplumb._settling import Following
-from hotplumb.errors import ChangeRejected, HandoverError, of_user_code, said_by
+from hotplumb.errors import ChangeRejected, ChangeTimeout, HandoverError, of_user_code, said_by
 from hotplumb.items import Hop
 from hotplumb.keys import Key, Output, canonical, key_order
 from hotplumb.nodes import Node
@@ -108,23 +108,21 @@ class Changing:
         )
         self.done: asyncio.Future[None] = engine.loop.create_future()
         self.has_switched = False
-        self.unbegun: list[Key] = []  # whose `begin` had not come back when the opening was given up
-        self._is_complete = False
+        self.is_complete = False
         self._successors: dict[Key, Runner] = {}  # {replaced key: who takes its place}
         self._added: dict[Key, Runner] = {}
         self._left: set[Key] = set()  # of the region, not yet switched
         self._region = Region(frozenset(), frozenset(), frozenset())
         self._outputs: defaultdict[Key, list[Link]] = defaultdict(list)  # {key: new links from it}
         self.pending: defaultdict[Key, list[Link]] = defaultdict(list)  # {key: new links to it, till it switches}
-        self._twice: dict[Key, set[Key]] = {}  # {reader: nodes that it reads by several of their outputs}
         self.repaired: set[Key] = set()  # nodes that were repaired meanwhile
         self._lost: defaultdict[Key, list[Link]] = defaultdict(list)  # {key: links that go, at either end}
         self._began = 0.0
 
     # -- open
 
-    async def open(self) -> None:
-        """Make and begin what is new; raises `ChangeRejected` with all of it closed."""
+    async def open(self, deadline: float | None) -> None:
+        """Make and begin what is new; where that fails or takes too long it raises, with all of it closed."""
         active = self.new.active
         for key in self.engine.ordered(self.found.replaced):
             if not _keeps_process(self.old.active[key], active[key]):
@@ -133,13 +131,17 @@ class Changing:
             self._added[key] = self._runner(key, active[key])
         runners = [*self._successors.values(), *self._added.values()]
         try:
-            errors = await self.engine.open_runners(runners)
+            async with asyncio.timeout_at(deadline):
+                errors = await self.engine.open_runners(runners)
+        except TimeoutError:
+            late = [runner.key for runner in runners if runner.driver and runner.driver.is_beginning]
+            await asyncio.shield(self.engine.discard(runners))
+            raise ChangeTimeout(self.change, dict.fromkeys(late, "is busy in `begin`"), True) from None
         except BaseException:
-            self.unbegun = [runner.key for runner in runners if runner.driver and runner.driver.is_beginning]
-            await self.engine.close_unused(runners)
+            await asyncio.shield(self.engine.discard(runners))
             raise
         if errors:
-            await self.engine.close_unused(runners)
+            await asyncio.shield(self.engine.discard(runners))
             runner, cause = errors[0]
             of_user_code(cause)
             raise ChangeRejected(runner.key, cause) from cause
@@ -160,7 +162,7 @@ class Changing:
             [key for key in self.found.touched if key in engine.runners],
             sources=lambda key: map(node_key, self.old.reads(key)),
             readers=self.old.readers,
-            is_many=self._is_many,
+            is_many=lambda key: self.old.active[key].kind in MANY,
             unsettled={key for following in engine.following for key in following.touched},
             without=self.without,
         )
@@ -174,19 +176,6 @@ class Changing:
             self._attach(runner)
         self._align()
         self._look_whether_complete()
-
-    def _is_many(self, key: Key) -> bool:
-        """Whether a node can give several outputs for one input, as one that is read twice by one node does."""
-        if self.old.active[key].kind in MANY:
-            return True
-        return any(key in self._read_twice(reader) for reader in self.old.readers(key))
-
-    def _read_twice(self, reader: Key) -> Set[Key]:
-        """The nodes that `reader` reads by several of their outputs."""
-        if reader not in self._twice:
-            counts = Counter(map(node_key, self.old.reads(reader)))
-            self._twice[reader] = {key for key, count in counts.items() if count > 1}
-        return self._twice[reader]
 
     def _make_links(self) -> None:
         for key in self.engine.ordered(self.found.removed):
@@ -338,8 +327,8 @@ class Changing:
     # -- close
 
     def _look_whether_complete(self) -> None:
-        if not self._left and not self._is_complete:
-            self._is_complete = True
+        if not self._left and not self.is_complete:
+            self.is_complete = True
             self.change.seconds = self.engine.loop.time() - self._began
             self.change.topology = self.engine.reign(self.new, self.change, self.repaired)
             self.change.inverse = self.old.edited_from(self.change.topology, self.change.touched)
@@ -357,7 +346,7 @@ class Changing:
         for runner in self._added.values():
             self.engine.remove_runner(runner)
         opened = [*self._added.values(), *self._successors.values()]
-        self._is_complete = True
+        self.is_complete = True
         self._following.stop()
         self.engine.discard(opened)
         self.engine.change_over()

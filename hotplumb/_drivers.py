@@ -72,7 +72,7 @@ class OwnTask:
         # standing
         self._orders: deque[tuple[Callable[[], Awaitable[Any]], asyncio.Future[Any]]] = deque()
         self._is_dismissed = False  # the task is to end
-        self._is_obeying = False  # does what was ordered
+        self._obeyed: asyncio.Future[Any] | None = None  # the order that is carried out
         self._is_mid = False  # waits in the middle of an item
         self._has_loop = False  # nothing else has run on the loop since the slice began
         self.is_busy = False
@@ -147,10 +147,39 @@ class OwnTask:
 
     def give_up(self) -> None:
         """Cancel the call under way; what it has in hand goes to the dead letters."""
-        if self._task is not None and self.is_busy and not self._is_obeying:
+        if self._task is not None and self.is_busy and self._obeyed is None:
             self._runner.is_given_up = True
             self._task.cancel()
             self._runner.host.loop.call_later(SWALLOW_WARN_S, self._look_for_return, self._task, False)
+
+    def give_up_order(self) -> bool:
+        """Cancel a `begin`, or what was ordered, if user code is in it; gives whether it is."""
+        if self._task is None or not (self.is_beginning or (self.is_busy and self._obeyed is not None)):
+            return False
+        self._task.cancel()
+        if self._obeyed is not None:
+            self._runner.host.loop.call_later(SWALLOW_WARN_S, self._look_for_obedience, self._obeyed, False)
+        else:
+            self._task.add_done_callback(self._has_not_begun)
+        return True
+
+    def _has_not_begun(self, _: asyncio.Task[None]) -> None:
+        """The task has ended, perhaps before its first step."""
+        if self._begun is not None and not self._begun.done():
+            self._begun.set_exception(asyncio.CancelledError())
+
+    def _look_for_obedience(self, order: asyncio.Future[Any], is_left: bool) -> None:
+        """An order that goes on in spite of being given up is named, and in the end left behind."""
+        runner, host = self._runner, self._runner.host
+        if self._obeyed is not order or self._task is None or host.turns.is_closed:
+            return
+        host.warn_swallowed(runner.key, is_left)
+        if not is_left:
+            host.loop.call_later(SWALLOW_LEAVE_S - SWALLOW_WARN_S, self._look_for_obedience, order, True)
+            return
+        host.leave_behind(self._task)
+        self._task, self._obeyed, self.is_busy = None, None, False
+        order.set_exception(asyncio.CancelledError())
 
     def _look_for_return(self, task: asyncio.Task[None], is_left: bool) -> None:
         """A call that goes on in spite of being given up is named, and in the end left behind."""
@@ -277,18 +306,22 @@ class OwnTask:
 
     async def _obey(self) -> None:
         action, done = self._orders.popleft()
-        runner = self._runner
-        self.is_busy, self.busy_since = True, runner.host.loop.time()
-        self._is_obeying = True
+        self.is_busy, self.busy_since = True, self._runner.host.loop.time()
+        self._obeyed, task = done, self._task
         try:
             result = await action()
+            if self._task is not task:
+                raise asyncio.CancelledError  # it was left behind, and has come back
         except (Exception, asyncio.CancelledError) as exc:
             self._refuse_own_cancellation(exc)
-            done.set_exception(exc)
+            if not done.done():  # else nobody waits for it any more
+                done.set_exception(exc)
         else:
-            done.set_result(result)
+            if not done.done():
+                done.set_result(result)
         finally:
-            self.is_busy = self._is_obeying = False
+            if self._task is task:
+                self.is_busy, self._obeyed = False, None
 
     async def _begin_first(self, begun: asyncio.Future[None]) -> bool:
         try:

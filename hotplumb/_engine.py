@@ -16,6 +16,7 @@ import attrs
 
 from hotplumb._changes import Change, Changing
 from hotplumb._drivers import SWALLOW_LEAVE_S, SWALLOW_WARN_S, OwnTask
+from hotplumb._handover import Handover, Leaving
 from hotplumb._links import WHOLE, Inbox, Link, Marker
 from hotplumb._log import log
 from hotplumb._repair import Repair
@@ -64,6 +65,7 @@ class Engine:
         self._live_above = 0  # runners that have not ended and may still feed an error stream
         self._attempts: dict[tuple[Key, int], int] = {}  # {(source, number) injected again: its latest attempt}
         self.tasks: dict[asyncio.Task[Any], Key] = {}  # {task that runs user code: its node's key}
+        self.parting: dict[Key, Handover | Leaving] = {}  # {key: who sees to it that the node hands over, or leaves}
         self._closers: set[asyncio.Task[Any]] = set()  # tasks that close something, and are not to be cancelled
         self._waiters: dict[asyncio.Future[None], asyncio.Task[Any] | None] = {}  # {what is waited for: by which task}
         self._all_ended: list[asyncio.Future[None]] = []  # to be done when every node has ended
@@ -236,8 +238,7 @@ class Engine:
                 return errors
         return []
 
-    async def close_unused(self, runners: Iterable[Runner]) -> None:
-        """Close what has been opened and will not be used."""
+    async def _close_unused(self, runners: Iterable[Runner]) -> None:
         for runner in runners:
             runner.forget_wakes()
             self._no_spare(runner)
@@ -247,7 +248,9 @@ class Engine:
                     await driver.abandon()
                 else:
                     runner.close()
-            except Exception as exc:
+            except (Exception, asyncio.CancelledError) as exc:
+                if self.turns.is_closed:
+                    raise
                 log().warning("closing what was not used failed", key=canonical(runner.key), error=said_by(exc))
 
     def _no_spare(self, runner: Runner) -> None:
@@ -255,8 +258,8 @@ class Engine:
             self._spare.remove(runner)
 
     def discard(self, runners: Iterable[Runner]) -> asyncio.Future[None]:
-        """Close what has been opened and will not be used, without waiting for it."""
-        return self.start_task(None, self.close_unused(list(runners)))
+        """Close what has been opened and will not be used, whether or not somebody waits for that."""
+        return self.start_task(None, self._close_unused(list(runners)))
 
     def start_call(self, runner: Runner, awaitable: Any) -> asyncio.Task[Any]:
         """Await something of user code."""
@@ -348,7 +351,7 @@ class Engine:
                 return changing.change
             self.changing = changing
             deadline = None if timeout_s is None else self.loop.time() + timeout_s
-            await self._open_within(changing, deadline)
+            await changing.open(deadline)
             if self._stop_asked.done():
                 raise self.failure or UsageError("the plumbing has stopped")
         except BaseException:
@@ -357,14 +360,6 @@ class Engine:
         changing.begin()
         await self._come_through(changing, deadline)
         return changing.change
-
-    async def _open_within(self, changing: Changing, deadline: float | None) -> None:
-        try:
-            async with asyncio.timeout_at(deadline):
-                await changing.open()
-        except TimeoutError:
-            waiting_for = dict.fromkeys(changing.unbegun, "is busy in `begin`")
-            raise ChangeTimeout(changing.change, waiting_for, True) from None
 
     async def _wait_turn(self) -> None:
         if not self._is_changing:
@@ -395,6 +390,8 @@ class Engine:
             async with asyncio.timeout_at(deadline):
                 await self.wait(changing.done)
         except TimeoutError:
+            if changing.is_complete:  # at this very moment
+                return
             waiting_for = changing.waiting_for()
             is_withdrawn = not changing.has_switched
             if is_withdrawn:
@@ -417,6 +414,8 @@ class Engine:
         runner.pause(False)
         if runner.trouble is not None:
             runner.pass_over("given up")
+        elif runner.key in self.parting:
+            self.parting[runner.key].give_up()
         elif runner.driver is not None and runner.driver.is_busy:
             runner.driver.give_up()
 

@@ -20,8 +20,9 @@ from typing import TYPE_CHECKING, Any, Final, Literal, Protocol
 
 from hotplumb._drivers import OwnTask
 from hotplumb._runner import Runner, Trouble, error_of
+from hotplumb._turns import Turns
 from hotplumb.errors import HandoverError, NodeError, of_user_code
-from hotplumb.keys import same
+from hotplumb.keys import Key, same
 
 if TYPE_CHECKING:
     from hotplumb._changes import Change
@@ -39,7 +40,10 @@ class Opener(Protocol):
     """What a handover asks of the engine."""
 
     loop: asyncio.AbstractEventLoop
+    turns: Turns
     is_draining: bool
+    parting: dict[Key, Handover | Leaving]
+    """Who sees to it that a node hands over or leaves, while it does."""
 
     def opened(self, runner: Runner) -> asyncio.Future[Any] | None:
         """Open what runs in `runner`; gives what is left to wait for."""
@@ -91,6 +95,8 @@ class Handover:
         self._unused: Runner | None = None  # opened, and not to take the place
         self._steps = deque(self._plan())
         self._running: Generator[asyncio.Future[Any], Any, None] | None = None
+        self._call: asyncio.Task[Any] | None = None  # what a plain process has given to be awaited
+        self._is_given_up = False  # the step that is taken just now
 
     def _plan(self) -> list[Step]:
         if self.old.is_over and not self.old.node.is_source:
@@ -106,7 +112,13 @@ class Handover:
         """
         self._held, self._stands = held, stands
         self.old.is_switching = True
+        self._engine.parting[self.old.key] = self
         self._go()
+
+    def give_up(self) -> None:
+        """Cancel what user code is asked for just now, and go on without it, where that can be."""
+        ordered = [gives_up_order(self.old), gives_up_order(self.new)]
+        self._is_given_up = any(ordered) or (self._call is not None and self._call.cancel())
 
     def renew(self, new: Runner, make: Callable[[], Runner], held: Held, stands: Callable[[], None]) -> None:
         """Have another runner take the place, where the node holds between the two."""
@@ -135,14 +147,15 @@ class Handover:
             else:
                 waits.add_done_callback(partial(self._engine.guarded, self._came_back))
                 return
+        del self._engine.parting[self.old.key]
         self._go_on(self)
         if self._stands is not None:
             self._stands()
 
     def _came_back(self, done: asyncio.Future[Any]) -> None:
-        if done.cancelled():
+        if done.cancelled() and self._engine.turns.is_closed:
             return  # everything stops
-        error = done.exception()
+        error = raised_by(done)
         self._go(error=error) if error is not None else self._go(done.result())
 
     # -- the steps
@@ -220,22 +233,27 @@ class Handover:
             return (yield runner.driver.order(partial(runner.driver.call, method)))
         result = method()
         if hasattr(type(result), "__await__"):
-            result = yield self._engine.start_call(runner, result)
+            self._call = self._engine.start_call(runner, result)
+            result = yield self._call
         return result
 
     # -- holding
 
     def _hold(self, cause: BaseException) -> None:
         of_user_code(cause)
-        old = self.old
-        self._tell(HandoverError(old.key, self.change, cause), cause)
-        if self._engine.is_draining and self._steps[0] != self._open_new:
+        old, can_go_on = self.old, self._steps[0] != self._open_new
+        is_given_up, self._is_given_up = self._is_given_up and can_go_on, False
+        if not is_given_up:
+            self._tell(HandoverError(old.key, self.change, cause), cause)
+        if self._engine.is_draining and can_go_on:
             self._without_state()
             return
         old.trouble = Trouble("hand over", None, cause, self._engine.loop.time())
         old.trouble.state = "holding"
         old.trouble.handover = self
         old.trouble.again, old.trouble.skip = self._go, self._without_state
+        if is_given_up:
+            old.pass_over("given up")
         if self._engine.is_draining:  # nothing may be held any more, and without a process nothing goes on
             self._engine.failed(error_of(old.key, old.trouble))
 
@@ -257,6 +275,16 @@ class Handover:
 
 def _unheard(_: HandoverError) -> None:
     """Nobody waits for it yet."""
+
+
+def gives_up_order(runner: Runner) -> bool:
+    """Cancel what user code in the node's own task was asked for, if it was."""
+    return isinstance(runner.driver, OwnTask) and runner.driver.give_up_order()
+
+
+def raised_by(done: asyncio.Future[Any]) -> BaseException | None:
+    """What user code raised, be it a cancellation of its own."""
+    return asyncio.CancelledError() if done.cancelled() else done.exception()
 
 
 def flushed(engine: Opener, runner: Runner) -> asyncio.Future[Any]:
@@ -311,15 +339,20 @@ class Leaving:
         """Flush and close; what waits for nothing is done at once."""
         runner = self._runner
         runner.is_switching = True
+        self._engine.parting[runner.key] = self
         if runner.is_over or runner.is_fresh or not hasattr(runner.process, "end"):
             self._close()
         else:
             flushed(self._engine, runner).add_done_callback(partial(self._engine.guarded, self._flushed))
 
+    def give_up(self) -> None:
+        """Cancel what user code is asked for just now, and go on without it."""
+        self._runner.is_given_up = gives_up_order(self._runner)
+
     def _flushed(self, done: asyncio.Future[Any]) -> None:
-        if done.cancelled():
+        if done.cancelled() and self._engine.turns.is_closed:
             return  # everything stops
-        error = done.exception()
+        error = raised_by(done)
         if error is None:
             self._close()
             return
@@ -335,14 +368,18 @@ class Leaving:
                 return
         except (Exception, asyncio.CancelledError) as exc:
             self._not_closed(exc)
-        self._left()
+        self._gone()
 
     def _closed(self, done: asyncio.Future[Any]) -> None:
-        if done.cancelled():
+        if done.cancelled() and self._engine.turns.is_closed:
             return
-        error = done.exception()
+        error = raised_by(done)
         if error is not None:
             self._not_closed(error)
+        self._gone()
+
+    def _gone(self) -> None:
+        del self._engine.parting[self._runner.key]
         self._left()
 
     def _not_closed(self, error: BaseException) -> None:

@@ -155,7 +155,8 @@ class Link:
 
     def mark(self, marker: Marker) -> None:
         """Put a marker in, room or not."""
-        self._append(marker)
+        if not self.is_closed:
+            self._append(marker)
 
     def _append(self, entry: Chunk | Marker) -> None:
         entries = self.entries

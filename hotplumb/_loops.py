@@ -25,6 +25,7 @@ from __future__ import annotations
 import asyncio
 import os
 import sys
+from collections import deque
 from collections.abc import Callable, Sequence
 from functools import lru_cache
 from itertools import islice
@@ -46,6 +47,8 @@ if TYPE_CHECKING:
 KINDS: Final = frozenset(["map", "filter", "merge", "route", "sink", "collect"])
 MOST_LINES = 200  # a longer loop gains nothing more, and compiling it takes its time
 MOST_DEEP = 12  # conditions within each other
+MOST_READERS = 32  # of one node, that are taken in
+MOST_BRANCHES = 64  # of a route: each is an exit at least, with lists of its own
 TIMED_EVERY = 32  # slices: at the beginning of one of them each call is timed, and its answer looked at
 TIMED_VALUES = 4  # which takes ten times as long
 JUDGED_EVERY = 64  # slices: whether values take too long by now, which one interruption is not to decide
@@ -135,6 +138,8 @@ class Text:
         self.functions: list[Any] = []
         self.owners: dict[int, Runner] = {}  # {function: whose it is}
         self.short_of: list[Runner] = []
+        self._taken = 0  # nodes, one as often as it is there
+        self._extents: dict[Key, tuple[slice, slice, int]] = {}  # {node: its lines and visits, how deep}
         self._leaving: set[Key] = set()  # nodes that values leave the loop from, or from below
         if is_plain(head):
             self._node(head, None, "v0", None, (), Place())
@@ -149,7 +154,8 @@ class Text:
         self, runner: Runner, link: Link | None, value: str, path: Way | None, pending: Pending, at: Place
     ) -> None:
         """Write what one node does with a value, and what comes of it."""
-        line, sends, on = len(self.lines), at.region, Way(runner, path)
+        line, visit, sends, on = len(self.lines), len(self.visits), at.region, Way(runner, path)
+        self._taken += 1
         kind = runner.node.kind
         if kind == "merge":
             self._readers(runner, runner.outputs, value, on, pending, at)
@@ -158,11 +164,13 @@ class Text:
             if kind == "map":
                 self._readers(runner, runner.outputs, result, on, pending, at)
             elif kind == "filter":
+                self.stages[len(self.lines)] = self.stages[line]  # whether it is true, the answer's own code says
                 self._line(at, f"if {result}:")
                 sends = self._under(at, runner, runner.outputs, value, on, pending)
             elif kind == "route":
                 self._branches(runner, result, value, on, pending, at)
         self.visits.append(Visit(runner, line, at.region, sends))
+        self._extents[runner.key] = (slice(line, len(self.lines)), slice(visit, len(self.visits)), at.deep)
 
     def _call(self, stage: Stage, at: Place) -> str:
         """Write a line that calls a node's function; gives the variable its answer is in."""
@@ -189,8 +197,9 @@ class Text:
 
     def _readers(self, runner: Runner, links: Sequence[Link], value: str, on: Way, pending: Pending, at: Place) -> None:
         """Write what becomes of a value that a node gives: first where it leaves the loop, then what takes it in."""
-        taken: list[Any] = [link for link in links if self._may_take(link, at)]
-        left = tuple(link for link in links if link not in taken)
+        taken: list[Any] = list(islice((link for link in links if self._may_take(link, at)), MOST_READERS))
+        inside = set(map(id, taken))
+        left = tuple(link for link in links if id(link) not in inside)
         if left:
             self._exit(runner, left, value, on, at)
         for n, link in enumerate(taken):
@@ -252,11 +261,27 @@ class Text:
         reader: Any = link.reader
         return (
             len(self.lines) < MOST_LINES
+            and self._taken < MOST_LINES  # a merge has no line
             and at.deep < MOST_DEEP
             and link.when_full == "wait"
+            and not link.is_ended  # what comes through it has its reader begin anew
             and is_plain(reader)
             and reader.key not in self._leaving  # in two places, what leaves there would lose its order
             and (at.region == 0 or reader.met is None)
+            and self._fits_again(reader.key, at)
+        )
+
+    def _fits_again(self, key: Key, at: Place) -> bool:
+        """Whether a node that has a place may have another: all below it there too, or it would lose its order."""
+        if key not in self._extents:
+            return True
+        lines, visits, deep = self._extents[key]
+        deepest = max((deep for deep, _, _ in self.lines[lines]), default=deep)
+        return (
+            len(self.lines) + lines.stop - lines.start <= MOST_LINES
+            and self._taken + visits.stop - visits.start <= MOST_LINES
+            and at.deep + deepest - deep < MOST_DEEP
+            and (at.region == 0 or all(visit.runner.met is None for visit in self.visits[visits]))
         )
 
     # -- making
@@ -317,6 +342,7 @@ def is_plain(reader: Any) -> bool:
         and reader.switching is None
         and reader.alignment is None
         and not reader.taps
+        and (reader.node.kind != "route" or len(reader.outputs) <= MOST_BRANCHES)
     )
 
 
@@ -336,7 +362,7 @@ class Loop:
         members = list({id(visit.runner): visit.runner for visit in text.visits}.values())
         self.size = max(1, len(members))
         self._waiting = [runner.waiting for runner in members if runner is not head]
-        self._mets = [runner.met for runner in members if runner.met is not None]
+        self._mets = {runner.key: runner.met for runner in members if runner.met is not None}
         self._counts = [0] * len(text.regions)
         self._seconds = [0.0] * len(text.functions)
         self._slices = 0
@@ -345,6 +371,7 @@ class Loop:
         self._patience = PATIENCE + self.size
         self._chunk: Chunk | None = None
         self._it: Any = None
+        self._last: int | None = None  # place of the last value to be taken up, where it is not the chunk's
         for runner in {id(runner): runner for runner in (head, *members, *text.short_of)}.values():
             runner.loops = [*(loop for loop in runner.loops or () if not loop.is_retired), self]
         for runner in text.short_of:
@@ -382,7 +409,7 @@ class Loop:
         outs: list[list[Any]] = []
         for exit in self._text.exits:
             outs += ([], []) if exit.region else ([],)
-        self._chunk, self._it = chunk, iter(chunk.values)
+        self._chunk, self._it, self._last = chunk, iter(chunk.values), None
         self._slices += 1
         self._patience = PATIENCE + self.size
         adds: list[Callable[[Any], None]] = [out.append for out in outs]
@@ -397,9 +424,11 @@ class Loop:
         if error is not None:
             self._failed(link, chunk, error)
         else:
-            self._counts[0] += len(chunk)
-            for met in self._mets:
-                met.note(chunk, len(chunk))
+            done = self._place(chunk) + 1
+            self._counts[0] += done
+            for met in self._mets.values():
+                met.note(chunk, done)
+            self._head.put_back(link, only(chunk, done, len(chunk)))
         self._chunk = self._it = None
         if self.is_retired:  # by what it has sent
             self.settle()
@@ -438,13 +467,22 @@ class Loop:
         if self._slices % JUDGED_EVERY == 0:
             self.is_worth = self._judged_s < self._judged * SLICE_S
             self._judged, self._judged_s = 0, 0.0
+        if self.is_retired:  # in this run
+            self.settle()
 
     def retire(self) -> None:
         """Run no more."""
         if not self.is_retired:
             self.is_retired = True
+            if self._chunk is not None:
+                self._take_up_no_more(self._chunk)
             self.settle()
             self.has_room()
+
+    def _take_up_no_more(self, chunk: Chunk) -> None:
+        """Have the run end with the value in hand."""
+        self._last = self._place(chunk)
+        deque(self._it, maxlen=0)
 
     # -- what user code has in hand
 
@@ -464,6 +502,8 @@ class Loop:
 
     def _place(self, chunk: Chunk) -> int:
         """Which value of the chunk it is."""
+        if self._last is not None:
+            return self._last
         return len(chunk.values) - int(self._it.__length_hint__()) - 1
 
     def _item(self, stage: Stage, chunk: Chunk, place: int, value: Any) -> Item:
@@ -482,8 +522,9 @@ class Loop:
         stage, place = self._text.stages[line], self._place(chunk)
         found = frame.f_locals
         self._count_failed(stage, line, place, found)
-        for met in self._mets:
-            met.note(chunk, place)
+        done = {visit.runner.key for visit in self._text.visits if not self._is_left_out(visit, stage, line)}
+        for key, met in self._mets.items():  # none of them under a condition
+            met.note(chunk, place + (key in done))
         value = found[stage.value]
         item = self._item(stage, chunk, place, value)
         self.retire()
@@ -508,10 +549,14 @@ class Loop:
         """Count what was done before `stage` failed on a value."""
         so_far = [place + 1, *(found[f"c{n}"] for n in range(1, len(self._text.regions)))]
         for visit in self._text.visits:
-            first, stop = self._text.regions[visit.region]
-            is_left_out = first <= line < stop and (visit.line > line or visit.runner is stage.runner)
-            received = so_far[visit.region] - is_left_out
+            received = so_far[visit.region] - self._is_left_out(visit, stage, line)
             _add(visit.runner, received, received if visit.sends == visit.region else so_far[visit.sends])
+
+    def _is_left_out(self, visit: Visit, stage: Stage, line: int) -> bool:
+        """Whether a place was not come to with the value that failed, or is where it failed."""
+        first, stop = self._text.regions[visit.region]
+        is_stage = visit.runner is stage.runner and self._text.stages.get(visit.line) is stage
+        return first <= line < stop and (visit.line > line or is_stage)
 
     def _put(self, link: Link, chunk: Chunk, place: int, value: Any, path: Way | None) -> None:
         while path is not None and path.last is not link.writer:

@@ -45,13 +45,13 @@ class Repair:
     async def carry_out(self) -> Change:
         """Open the new process, and have it take the place of the one that holds."""
         engine, old = self._engine, self._old
-        await self._open()
         try:
+            await self._open()
             if isinstance(old.driver, Calling):
                 await old.driver.wait_returned()
             self._check()
         except BaseException:
-            await engine.close_unused([self._new])
+            await asyncio.shield(engine.discard([self._new]))
             raise
         handover = old.handover
         if handover is not None:
@@ -73,7 +73,6 @@ class Repair:
     async def _open(self) -> None:
         errors = await self._engine.open_runners([self._new])
         if errors:
-            await self._engine.close_unused([self._new])
             cause = errors[0][1]
             of_user_code(cause)
             raise ChangeRejected(self._key, cause) from cause

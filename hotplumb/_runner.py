@@ -385,7 +385,7 @@ class Runner:
     @property
     def standing(self) -> State:
         """What the node is doing, in a word."""
-        if self.is_over:
+        if self.is_over and self.handover is None:
             return "finished" if self.is_finished else "ended"
         if self.trouble is not None:
             return self.trouble.state
@@ -407,7 +407,7 @@ class Runner:
     def fit_outputs(self) -> None:
         """Make chunks that every reader takes."""
         self.unloop()
-        self.cut = min([CHUNK_ITEMS, *(link.capacity for link in self.outputs)])
+        self.cut = min([CHUNK_ITEMS, *[link.capacity for link in self.outputs]])
         self.slice = min(self.slice, self.cut)
 
     def offer(self, link: Link) -> None:
@@ -478,6 +478,7 @@ class Runner:
                 if link.is_ended:
                     link.is_ended = False
                     self.open_inputs += 1
+                    self.unloop()  # the link may be inside of loops again
                 self.link_in_hand = link
                 return link, entry
             assert isinstance(entry, Marker)
@@ -820,6 +821,8 @@ class Runner:
         if loop is None or loop.is_retired or (not loop.is_worth and self.unlooped > LOOP_AGAIN_ITEMS):
             if self.unlooped < (LOOP_AFTER_ITEMS * 256 if self._is_inner() else LOOP_AFTER_ITEMS) or not self.waiting:
                 return None
+            if loop is not None:
+                loop.retire()
             loop = self.loop = Loop(self, CHUNK_ITEMS)
             self.unlooped = 0
             self.slice = max(1, self.slice // loop.size)  # what fitted was learned of this node alone
@@ -1019,6 +1022,9 @@ class Runner:
             self.left = left
             self._flushed(cause)
             return
+        if link is not None and link.is_closed:  # it has finished meanwhile: there is nowhere to try this again from
+            link, is_last = None, True
+            self.dropped -= 1
         self.attempts += 1
         host = self.host
         policy = self.node.on_error or host.on_error
@@ -1042,7 +1048,7 @@ class Runner:
             case PassOver("partly sent") if left:
                 self.pass_over(f"partly sent: {left} of its outputs had left")
             case PassOver(reason):
-                self.pass_over("discarded" if is_last else reason)
+                self.pass_over("discarded" if reason == "partly sent" else reason)
             case Hold():
                 trouble.state = "holding"
             case Again(delay_s):
@@ -1249,7 +1255,7 @@ class Runner:
 
     def _begin_again(self) -> None:
         """Something has come after the end."""
-        self.is_over = False
+        self.is_over = self.is_finished = self.wants_finish = False
         self.unloop()
         self.is_fresh = True
         self.host.began_anew(self)
@@ -1322,7 +1328,10 @@ class Runner:
             self._leave_rest(self.pull)
         self.waiting.clear()
         self.open_inputs = 0
-        for link in self.inputs:
+        open_links = [
+            link for link in self.inputs if not link.is_closed
+        ]  # it may have finished before, and begun again
+        for link in open_links:
             self.dropped += link.close()
             self.host.link_gone(self, link)
             if isinstance(link.writer, Runner):

@@ -15,6 +15,7 @@ Sources: Fries, VLDB 2022, for regions; Chi, VLDB 2018, for topologies.
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Collection, Container, Iterable
 
 import attrs
@@ -57,9 +58,9 @@ def region_of(
     """
     leading = reach(touched, sources)
     anchored = set(touched)
+    links = Counter(source for key in leading for source in sources(key))
     for key in leading:
-        links = sum(1 for reader in readers(key) if reader in leading)
-        may_part = without != "family" and (links >= 2 or is_many(key))
+        may_part = without != "family" and (links[key] >= 2 or is_many(key))
         if may_part or (without != "unsettled" and key in unsettled):
             anchored.add(key)
     inside = anchored if without == "paths" else reach(anchored, lambda key: leading.intersection(readers(key)))

@@ -395,6 +395,7 @@ class Process:
         self.closed = 0
         self.is_handed_over = False
         self.is_ended = False
+        self.is_forced = False  # one of its calls was given up
         self.run.processes.append(self)
         for name, style in code.methods:
             setattr(self, name, self._method(name, style))
@@ -415,7 +416,11 @@ class Process:
             return act(*args)
 
         async def awaited(*args: Any) -> Any:
-            await self.code.nap(name)
+            try:
+                await self.code.nap(name)
+            except asyncio.CancelledError:
+                self.is_forced = self.is_forced or self.code.key in self.run.forced
+                raise
             return act(*args)
 
         return plain if style == "plain" else awaited
@@ -921,6 +926,7 @@ class Run:
         self.successes: Counter[tuple[Key, Token]] = Counter()
         self.failures: list[hp.Failure] = []
         self.processes: list[Process] = []
+        self.forced: set[Key] = set()
         self.generators = 0  # that are open
         self.made = 0
         self.owned: Counter[Key] = Counter()
@@ -1127,6 +1133,7 @@ class Run:
         decision = rng.choice(["retry", "retry", "discard", "force"])
         self.tell(f"{decision} {key}")
         if decision == "force" and self.plumbing._engine.changing is not None:
+            self.forced.add(key)
             self.plumbing._engine.changing.change.force(key)
         elif decision == "retry":
             self.plumbing.retry(key)
@@ -1203,6 +1210,7 @@ class Run:
             return
         for key in sorted(late.waiting_for, key=key_order):
             self.tell(f"force {key}")
+            self.forced.add(key)
             late.change.force(key)
 
     async def change_at_once(self) -> None:
@@ -1436,7 +1444,10 @@ class Found:
                 self.kinds[key].add(node.kind)
                 if node.concurrency > 1:
                     self.concurrent.add(key)
-            self._add_finishing(topology)
+        reigns = [topology for _, topology in run.reigns]
+        for topology, follower in zip(reigns, [*reigns[1:], reigns[-1]], strict=True):
+            self._add_finishing(topology, topology)
+            self._add_finishing(topology, follower)
         self.arrived = {token for log in self.logs.values() for entry in log for token in self._come_by(entry.token)}
         self.failed: Counter[tuple[Key, Token]] = Counter()
         for failure in run.failures:
@@ -1449,15 +1460,22 @@ class Found:
             token: entry for log in self.logs.values() for entry in log for token in entry.given()
         }
 
-    def _add_finishing(self, topology: Topology) -> None:
-        """A node that takes but some values finishes, and so does one whose readers all have."""
+    def _add_finishing(self, topology: Topology, follower: Topology) -> None:
+        """A node that takes but some values finishes, and so does one whose readers all have.
+
+        Amid a change, those are the readers that it has in either topology.
+        """
         found = {key for key, node in topology.active.items() if (code := code_of(node)) is not None and code.takes}
+
+        def staying(key: Key) -> frozenset[Key]:
+            return topology.readers(key) & (follower.readers(key) if key in follower.active else topology.readers(key))
+
         while (
             more := {
                 node_key(read)
                 for key in found
                 for read in topology.reads(key)
-                if topology.readers(node_key(read)) <= found | self.finishing
+                if staying(node_key(read)) <= found | self.finishing
             }
             - found
         ):
@@ -1760,7 +1778,7 @@ def clean(found: Found) -> Iterator[str]:
     if run.generators:
         yield f"{run.generators} generators are open"
     for process in run.processes:
-        if process.has("close") and process.begun and process.closed != 1:
+        if process.has("close") and process.begun and process.closed != 1 and not process.is_forced:
             yield f"{process.code.key} v{process.code.version}: closed {process.closed} times"
 
 

@@ -772,6 +772,55 @@ def test_a_change_that_is_cancelled_while_it_opens_is_withdrawn(seed: int) -> No
     run(main, seed)
 
 
+class Reluctant:
+    """Takes two seconds to begin, and to close."""
+
+    def __init__(self, closed: list[str], name: str, fails: bool = False) -> None:
+        self.closed, self.name, self.fails = closed, name, fails
+
+    async def begin(self, _: hp.Context) -> None:
+        await asyncio.sleep(2)
+        if self.fails:
+            raise Broken(self.name)
+
+    def process(self, value: Any) -> Any:
+        return value
+
+    async def close(self) -> None:
+        await asyncio.sleep(2)
+        self.closed.append(self.name)
+
+
+@pytest.mark.parametrize("after_s", [1, 3, 5])
+@pytest.mark.parametrize("how", ["time-out", "cancelled"])
+@pytest.mark.parametrize("first", ["good", "bad"])
+def test_what_was_opened_is_closed_whatever_becomes_of_who_waits(first: str, how: str, after_s: int, seed: int) -> None:
+    """Given up while it begins, or closes what will not be used: all of that is closed, and the graph runs on."""
+
+    async def main() -> None:
+        closed: list[str] = []
+        nodes = {"good": hp.process(partial(Reluctant, closed, "good"), "s")}
+        nodes["bad"] = hp.process(partial(Reluctant, closed, "bad", fails=True), "s")
+        topology = graph(s=hp.source(ticks), out=hp.collect("s"))
+        async with hp.Plumbing(topology) as plumbing:
+            await asyncio.sleep(1)
+            order = sorted(nodes, key=lambda name: name != first)
+            edit = {name: nodes[name] for name in order} | {f"out {name}": hp.collect(name) for name in order}
+            times_out = how == "time-out"
+            applying = plumbing.apply(topology.update(edit), timeout_s=after_s if times_out else None)
+            with pytest.raises((hp.ChangeError, TimeoutError)) as raised:
+                await asyncio.wait_for(applying, None if times_out else after_s)
+            is_in_time = times_out and after_s > 2
+            assert isinstance(raised.value, hp.ChangeRejected) == is_in_time
+            await asyncio.sleep(10)
+            assert set(closed) == {"good", "bad"}
+            assert len(closed) == 2
+            assert (plumbing.epoch, plumbing.topology) == (0, topology)
+            assert (await plumbing.add("out3", hp.collect("s"))).epoch == 1
+
+    run(main, seed)
+
+
 @pytest.mark.parametrize("at_s", [1.5, 15.0])
 def test_a_change_that_is_cancelled_when_it_has_begun_completes(at_s: float, seed: int) -> None:
     """Whether or not a node has switched; the next one follows."""

@@ -727,6 +727,42 @@ class First:
         return value
 
 
+class FinishAndFail(First):
+    """Takes no more, and fails with what it has."""
+
+    async def process(self, value: Any) -> Any:
+        self.context.finish()
+        await asyncio.sleep(1)
+        raise Broken(value)
+
+
+@pytest.mark.parametrize("policy", [hp.discard(), hp.hold(), hp.retry(3, delay_s=1, then=hp.hold())], ids=str)
+def test_what_fails_when_its_node_has_finished_goes_to_the_dead_letters(policy: hp.Policy, seed: int) -> None:
+    """There is nowhere to try it again from; a change that gives the node another source goes on from there."""
+
+    async def main() -> None:
+        topology = graph(
+            a=hp.source(hp.testing.script([1, 2, hp.testing.Pause(100)])),
+            b=hp.source(hp.testing.script([hp.testing.Pause(50), 3, 4])),
+            x=hp.process(FinishAndFail, "a", on_error=policy),
+            out=hp.collect("x"),
+            a_out=hp.collect("a"),
+            b_out=hp.collect("b"),
+            failures=hp.collect(hp.ERRORS),
+        )
+        async with hp.Plumbing(topology) as plumbing:
+            await asyncio.sleep(10)
+            (failure,) = plumbing.collected()["failures"]
+            assert failure.item.value == 1
+            found = plumbing.statistics().nodes["x"]
+            assert (found.failed, found.dropped, found.state) == (1, 1, "finished")
+            await plumbing.replace("x", hp.process(FinishAndFail, "b", on_error=policy))
+            await plumbing.join()
+            assert [failure.item.value for failure in plumbing.collected()["failures"]] == [1, 3]
+
+    run(main, seed)
+
+
 # --- what fails after some of its outputs have left
 
 

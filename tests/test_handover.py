@@ -42,6 +42,8 @@ class Notes:
     calls: list[str] = attrs.field(factory=list)
     failing: set[str] = attrs.field(factory=set)
     """`old close` and the like; a call that is not in it any more is mended."""
+    hung: list[str] = attrs.field(factory=list)
+    """The call that did not return."""
 
     def note(self, call: str) -> None:
         self.calls.append(call)
@@ -1345,3 +1347,163 @@ def test_leaving_at_once_while_what_is_exclusive_opens_ends_in_silence(
         testing.run(main, seed=seed)
     gc.collect()
     assert unraisable == []
+
+
+# --- giving a step up
+
+HUNG = [("old", "snapshot", "carry"), ("old", "end", "flush"), ("old", "close", "carry"), ("new", "restore", "carry")]
+
+
+def hung(notes: Notes, name: str, call: str, is_deaf: bool) -> Plain:
+    """A process of which one call does not return, the first time it is made."""
+    process = Later(notes, name)
+    method = getattr(process, call)
+
+    async def hang(*args: Any) -> Any:
+        setattr(process, call, method)
+        notes.hung.append(f"{name} {call}")
+        while True:
+            try:
+                return await asyncio.sleep(PATIENCE_S)
+            except asyncio.CancelledError:
+                if not is_deaf or asyncio.get_running_loop().time() > PATIENCE_S:
+                    raise
+
+    if notes.hung != [f"{name} {call}"]:
+        setattr(process, call, hang)
+    return process
+
+
+@pytest.mark.parametrize("is_deaf", [False, True], ids=["heeds", "deaf"])
+@pytest.mark.parametrize(("name", "call", "how"), HUNG)
+def test_force_gives_up_a_step_that_hangs(name: str, call: str, how: str, is_deaf: bool, seed: int) -> None:
+    """The change goes on without state, as where a failed step is discarded; what swallows that is left behind."""
+    notes = Notes()
+
+    def make(made: str) -> hp.Node:
+        fn = partial(hung, notes, made, call, is_deaf) if made == name else partial(Later, notes, made)
+        return hp.process(fn, "s", state=how)
+
+    async def main() -> tuple[Any, float]:
+        topology = graph(s=hp.source(GIVEN), p=make("old"), out=hp.collect("p"))
+        async with hp.Plumbing(topology) as plumbing:
+            await asyncio.sleep(AT_S)
+            with pytest.raises(hp.ChangeTimeout) as late:
+                await plumbing.apply(plumbing.topology.replace("p", make("new")), timeout_s=0.1)
+            assert set(late.value.waiting_for) == {"p"}
+            assert "busy in user code" in late.value.waiting_for["p"]
+            forced_at = now()
+            late.value.change.force("p")
+            await late.value.change.wait_settled()
+            taken_s = now() - forced_at
+            assert late.value.change.state == {"p": "fresh"}
+            await plumbing.join()
+            return plumbing.collected()["out"], taken_s
+
+    found, taken_s = testing.run(main, seed=seed)
+    assert notes.hung == [f"{name} {call}"]
+    assert [value for _, value, _ in found if value != "end"] == [0, 1, 2, 3]
+    assert [who for who, value, _ in found if value != "end"] == ["old", "old", "new", "new"]
+    assert [count for who, _, count in found if who == "new"][:2] == [1, 2]
+    assert (4 < taken_s < 6) if is_deaf else taken_s < 1
+
+
+@pytest.mark.parametrize("is_deaf", [False, True], ids=["heeds", "deaf"])
+@pytest.mark.parametrize("call", ["end", "close"])
+def test_force_gives_up_what_hangs_in_a_node_that_is_removed(call: str, is_deaf: bool, seed: int) -> None:
+    """What it was to give is lost, as was asked for, and told; the rest goes on."""
+    notes = Notes()
+
+    async def main() -> None:
+        topology = graph(
+            s=hp.source(GIVEN),
+            p=hp.process(partial(hung, notes, "old", call, is_deaf), "s"),
+            out=hp.collect("p"),
+            other=hp.collect("s"),
+            failures=hp.collect(hp.ERRORS),
+        )
+        async with hp.Plumbing(topology) as plumbing:
+            await asyncio.sleep(AT_S)
+            with pytest.raises(hp.ChangeTimeout) as late:
+                await plumbing.apply(plumbing.topology.remove("out").remove("p"), timeout_s=0.1)
+            late.value.change.force("p")
+            await late.value.change.wait_settled()
+            await plumbing.join()
+            assert plumbing.collected()["other"] == [0, 1, 2, 3]
+            (failure,) = plumbing.collected()["failures"]
+            assert (failure.key, failure.reason) == ("p", "given up")
+
+    testing.run(main, seed=seed)
+    assert notes.hung == [f"old {call}"]
+
+
+@pytest.mark.parametrize("call", ["snapshot", "restore", "close", "end"])
+@pytest.mark.parametrize("flavour", ["async state", "async"])
+def test_a_cancellation_of_its_own_holds_the_node(flavour: str, call: str, seed: int) -> None:
+    """What user code awaits may be cancelled by others: that is a failure like any other."""
+    notes = Notes()
+    name = "new" if call == "restore" else "old"
+
+    class Cancelled(FLAVOURS[flavour]):  # type: ignore[misc]
+        pass
+
+    async def cancelled(process: Any, *args: Any) -> Any:
+        if process.name == name and f"{name} {call}" not in notes.hung:
+            notes.hung.append(f"{name} {call}")
+            future = asyncio.get_running_loop().create_future()
+            future.cancel()
+            await future
+        result = getattr(FLAVOURS[flavour], call)(process, *args)
+        return await result if asyncio.iscoroutine(result) else result
+
+    setattr(Cancelled, call, cancelled)
+    how = "flush" if call == "end" else "carry"
+
+    async def main() -> list[Any]:
+        def make(made: str) -> hp.Node:
+            return hp.process(partial(Cancelled, notes, made), "s", state=how)
+
+        async with hp.Plumbing(graph(s=hp.source(GIVEN), p=make("old"), out=hp.collect("p"))) as plumbing:
+            await asyncio.sleep(AT_S)
+            with pytest.raises(hp.HandoverError) as held:
+                await plumbing.replace("p", make("new"))
+            assert isinstance(held.value.__cause__, asyncio.CancelledError)
+            plumbing.retry("p")
+            await plumbing.join()
+            return plumbing.collected()["out"]
+
+    found = testing.run(main, seed=seed)
+    assert [value for _, value, _ in found if value != "end"] == [0, 1, 2, 3]
+
+
+@pytest.mark.parametrize("after_s", [0, 1])
+def test_force_gives_up_the_beginning_of_what_is_exclusive(after_s: float, seed: int) -> None:
+    """Without a process the node cannot go on, so it holds: that may be tried again, or repaired with another."""
+    notes = Notes()
+
+    class Exclusive(Later):
+        async def begin(self, context: hp.Context) -> None:
+            if not notes.hung:
+                notes.hung.append("begin")
+                await asyncio.sleep(PATIENCE_S)
+            await super().begin(context)
+
+    async def main() -> list[Any]:
+        def make(name: str) -> hp.Node:
+            return hp.process(partial(hp.exclusive(Exclusive) if name == "new" else Plain, notes, name), "s")
+
+        async with hp.Plumbing(graph(s=hp.source(GIVEN), p=make("old"), out=hp.collect("p"))) as plumbing:
+            await asyncio.sleep(AT_S)
+            with pytest.raises(hp.ChangeTimeout) as late:
+                await plumbing.apply(plumbing.topology.replace("p", make("new")), timeout_s=after_s)
+            late.value.change.force("p")
+            await asyncio.sleep(LATER_S)
+            assert plumbing.statistics().nodes["p"].state == "holding"
+            plumbing.retry("p")
+            await late.value.change.wait_settled()
+            await plumbing.join()
+            return plumbing.collected()["out"]
+
+    found = testing.run(main, seed=seed)
+    assert [value for _, value, _ in found if value != "end"] == [0, 1, 2, 3]
+    assert [count for _, value, count in found if value != "end"] == [1, 2, 3, 4]

@@ -380,3 +380,11 @@ def test_a_full_inbox_holds_up_nodes_until_there_is_room() -> None:
     inbox.blocked = [node, node]
     inbox.link.take(1)
     assert (node.full_links, node.woken, inbox.blocked) == (1, 0, [])
+
+
+def test_a_closed_link_takes_no_marker() -> None:
+    """Its reader has finished, and would count an end that it does not wait for."""
+    ends = Ends()
+    ends.link.close()
+    ends.link.mark(END)
+    assert (len(ends.link.entries), ends.reader.offered) == (0, 0)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import random
+import sys
 from collections import defaultdict
 from typing import Any
 
@@ -322,3 +323,36 @@ def test_a_change_that_no_node_has_switched_in_is_withdrawn_when_its_time_is_up(
             assert plumbing.collected() == {"out": [0, 1, 2]}
 
     testing.run(main, seed=seed)
+
+
+def calls_of_a_change(readers: int) -> int:
+    """How many Python calls it takes to replace one of so many maps that read one source."""
+
+    async def main() -> int:
+        nodes: dict[Any, hp.Node] = {"s": hp.source(ticks)}
+        for number in range(readers):
+            nodes["m", number] = hp.map(abs, "s")
+            nodes["out", number] = hp.sink(id, ("m", number))
+        async with hp.Plumbing(hp.Topology().update(nodes)) as plumbing:
+            await asyncio.sleep(0)
+            calls = 0
+
+            def count(_: Any, event: str, __: Any) -> None:
+                nonlocal calls
+                calls += event == "call"
+
+            await (await plumbing.replace(("m", 0), hp.map(id, "s"))).wait_settled()
+            sys.setprofile(count)
+            try:
+                await plumbing.replace(("m", 1), hp.map(id, "s"))
+            finally:
+                sys.setprofile(None)
+            return calls
+
+    return testing.run(main, seed=0)
+
+
+def test_what_a_change_costs_does_not_grow_with_what_it_does_not_touch() -> None:
+    """A thousand readers of the same source are not asked."""
+    few, many = calls_of_a_change(10), calls_of_a_change(1_000)
+    assert many < few + 200, (few, many)

@@ -448,6 +448,41 @@ def test_only_what_can_be_marked_is_exclusive() -> None:
 # -- at random
 
 
+@pytest.mark.parametrize("after_s", [1, 3])
+def test_a_repair_that_is_cancelled_closes_what_it_has_opened(after_s: int, seed: int) -> None:
+    """Whether the new process still begins, or is closed since it could not."""
+    calls: list[str] = []
+
+    class Failing:
+        async def begin(self, _: hp.Context) -> None:
+            calls.append("begin")
+            await asyncio.sleep(2)
+            raise OSError("not today")
+
+        def process(self, value: Any) -> Any:
+            return value
+
+        async def close(self) -> None:
+            await asyncio.sleep(2)
+            calls.append("close")
+
+    async def main() -> None:
+        seen = Seen()
+        async with hp.Plumbing(chain(seen)) as plumbing:
+            await asyncio.sleep(1)
+            with pytest.raises(TimeoutError):
+                async with asyncio.timeout(after_s):
+                    await plumbing.repair("m", hp.process(Failing, "n"))
+            await asyncio.sleep(10)
+            assert calls == ["begin", "close"]
+            assert plumbing.statistics().nodes["m"].state == "holding"
+            await plumbing.repair("m", hp.map(fixed, "n"))
+            await plumbing.join()
+        assert [number for _, number in seen.values] == list(range(60))
+
+    testing.run(main, seed=seed)
+
+
 @pytest.mark.parametrize("part", range(4))
 def test_repairs_at_random_lose_and_double_nothing(part: int, seeds: Any) -> None:
     """Layers of nodes that fail and are repaired while others change: all arrives, and crossing is counted."""
