@@ -51,8 +51,11 @@ class Change:
     touched: frozenset[Key]
     """The nodes whose description, sources or readers differ, and those added or removed; their epoch is this one."""
     added: frozenset[Key]
+    """The nodes that were not there before."""
     removed: frozenset[Key]
+    """The nodes that are there no longer."""
     replaced: frozenset[Key]
+    """The nodes of both topologies whose description or sources differ."""
     region: frozenset[Key] = frozenset()
     """The nodes of the old graph that switched in order."""
     heads: frozenset[Key] = frozenset()

@@ -19,7 +19,7 @@ from __future__ import annotations
 import functools
 from collections import Counter, deque
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from reprlib import repr as short_repr
+from reprlib import Repr
 from typing import Any, NoReturn, TypeAlias, cast, overload
 
 import attrs
@@ -41,6 +41,9 @@ from hotplumb.topology import Nodes, Pictured, Topology, _itself, node_key
 
 Branch: TypeAlias = "Piece | Processing | Sequence[Any] | Mapping[Any, Any]"
 """What `|` joins: a node, a process, a pipeline, a list of these, or a mapping of names to these."""
+
+_SHORT = Repr()
+_SHORT.maxother = 80
 
 
 @attrs.frozen
@@ -350,7 +353,7 @@ def topology_of(graph: Topology | Branch, items: Any = None) -> Topology:
             raise UsageError("items are for the open start of a pipeline: a topology has its sources")
         return graph
     if not _is_piece(graph):
-        raise UsageError(f"{short_repr(graph)} cannot run: give a hotplumb.Topology or a pipeline")
+        raise UsageError(f"{_SHORT.repr(graph)} cannot run: give a hotplumb.Topology or a pipeline")
     pipeline = _piece(graph)
     if items is None:
         return pipeline.topology()
@@ -358,6 +361,20 @@ def topology_of(graph: Topology | Branch, items: Any = None) -> Topology:
     if closed is not None:
         raise JoinError(f"items are for the open start of a pipeline, but {closed}")
     return join(source(items).named("items"), pipeline).topology()
+
+
+def in_order(graph: Topology | Branch, results: dict[Key, list[Any]]) -> dict[Key, list[Any]]:
+    """Return what the sinks of `graph` have collected, of a pipeline in the order in which it was written."""
+    if isinstance(graph, Topology):
+        return results
+    return {key: results[key] for key in _piece(graph).nodes() if key in results}
+
+
+def drawable(graph: object) -> Topology | Pipeline | None:
+    """Return the topology or pipeline that `graph` is or makes, if any."""
+    if isinstance(graph, Topology):
+        return graph
+    return _piece(graph) if _is_piece(graph) else None
 
 
 # ---- pieces
@@ -653,7 +670,7 @@ def _check_joinable(upper: Pipeline, lower: Pipeline) -> None:
         _refuse(upper, sinks, lower, "a sink gives nothing; let both read what that reads, ... | [..., ...]")
     closed = lower._why_closed()
     if closed is not None:
-        _refuse(upper, upper._ends, lower, f"{closed}; put the two side by side, [..., ...] | ...")
+        _refuse(upper, upper._ends, lower, f"{closed}; put the two side by side, hp.broadcast(..., ...)")
     routes = [place for place in upper._ends if upper._steps[place].node.kind == "route"]
     if routes and not any(start.output for start in lower._starts):
         why = (
@@ -673,7 +690,7 @@ def _refuse(upper: Pipeline, places: Iterable[int], lower: Pipeline, why: str) -
 
 
 def _why_no_piece(value: object) -> str:
-    text = short_repr(value)
+    text = _SHORT.repr(value)
     if isinstance(value, type) and hasattr(value, "process"):
         return f"{text} is a class: join an object of it, {value.__name__}(...), or hp.process({value.__name__})"
     if isinstance(value, Topology):
@@ -697,6 +714,6 @@ def _function_text(fn: Any) -> str:
     fn = _unwrapped(fn)
     name = getattr(fn, "__qualname__", None)
     if not isinstance(name, str):
-        return short_repr(fn)
+        return _SHORT.repr(fn)
     module = getattr(fn, "__module__", None)
     return name if module in (None, "builtins", "__main__") else f"{module}.{name}"

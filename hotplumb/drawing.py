@@ -27,7 +27,7 @@ from typing import Any, Literal
 
 import attrs
 
-from hotplumb.compose import Pipeline
+from hotplumb.compose import Branch, Pipeline, drawable
 from hotplumb.errors import HotplumbError, UsageError
 from hotplumb.keys import AllErrors, Errors, Key, Output, canonical, key_order
 from hotplumb.nodes import Kind, Node
@@ -243,7 +243,7 @@ class Drawing:
         return done.stdout
 
 
-def draw(graph: Topology | Pipeline) -> Drawing:
+def draw(graph: Topology | Branch) -> Drawing:
     """Take down what a graph looks like: the nodes that are active, or all of a pipeline, and what each reads.
 
     The topology of a running graph, `plumbing.topology`, is shown with the epochs of the changes that touched its
@@ -264,12 +264,12 @@ def draw(graph: Topology | Pipeline) -> Drawing:
     Raises:
         UsageError: `graph` is neither.
     """
-    match graph:
-        case Topology():
-            active = graph.active
-            return _drawn({key: active[key] for key in sorted(active, key=_errors_last)}, graph.epoch_of)
-        case Pipeline():
-            return _drawn(dict(graph.nodes()), lambda key: 0)
+    match drawable(graph):
+        case Topology() as topology:
+            active = topology.active
+            return _drawn({key: active[key] for key in sorted(active, key=_errors_last)}, topology.epoch_of)
+        case Pipeline() as pipeline:
+            return _drawn(dict(pipeline.nodes()), lambda key: 0)
     raise UsageError(f"draw({graph!r}): give a hotplumb.Topology or a pipeline")
 
 
@@ -445,12 +445,13 @@ class _Tree:
                 yield each, indent, indent
 
     def _going_on(self, box: int, below: list[int]) -> set[int]:
-        """What keeps the column of a box: where branches meet, else the only one of them that is longer than a line."""
+        """What keeps the column of a box: where branches meet, else the last, if only that is longer than a line."""
         meets = {each for each in below if not self._reads_only(each, box)}
         if meets or len(below) == 1:
             return meets or set(below)
-        long = {each for each in below if each in self._below}
-        return long if len(long) == 1 else set()
+        long = [each for each in below if each in self._below]
+        is_output = any(arrow.output for each in long for arrow in self._reads[each])
+        return set(long) if long == below[-1:] and not is_output else set()
 
     def _reads_only(self, reader: int, writer: int) -> bool:
         return all(arrow.writer == writer for arrow in self._reads[reader])

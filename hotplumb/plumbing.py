@@ -22,7 +22,7 @@ from hotplumb._links import Inbox
 from hotplumb._log import log
 from hotplumb._runner import Runner, State
 from hotplumb._supervision import Policy, check_policy, stop
-from hotplumb.compose import Branch, topology_of
+from hotplumb.compose import Branch, in_order, topology_of
 from hotplumb.errors import HotplumbError, UsageError
 from hotplumb.items import Chunk, Failure, Item, Root
 from hotplumb.keys import Key, canonical, freeze, key_order
@@ -595,6 +595,8 @@ def run(
 ) -> dict[Key, list[Any]]:
     """Run a topology or a pipeline to its end, for scripts; gives `{sink key: values}` of its `hp.collect()` sinks.
 
+    They come in the order in which a pipeline was written; those of a topology are sorted by their keys.
+
     The first SIGINT or SIGTERM drains: sources end, what is under way is processed, and what was collected is returned.
     A second one stops at once, and so does a drain that takes too long.
 
@@ -619,7 +621,7 @@ def run(
     if _is_loop_running():
         raise UsageError("hp.run() starts an event loop, but one runs here: use `async with hp.Plumbing(topology)`")
     plumbing = Plumbing(topology_of(topology, items), on_error=on_error, shared=shared)
-    return asyncio.run(_joined(plumbing, drain_timeout_s))
+    return in_order(topology, asyncio.run(_joined(plumbing, drain_timeout_s)))
 
 
 async def _joined(plumbing: Plumbing, drain_timeout_s: float | None) -> dict[Key, list[Any]]:

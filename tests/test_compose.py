@@ -1139,3 +1139,10 @@ def test_branches_behind_a_class_node_read_its_named_outputs() -> None:
     assert hp.run(pipeline) == {"l": ["tictac"]}
     both = hp.source(["tic", "tictac"]) | Sizes() | {"long": hp.collect().named("l"), "short": hp.collect().named("s")}
     assert hp.run(both) == {"l": ["tictac"], "s": ["tic"]}
+
+
+def test_results_come_in_the_order_in_which_the_pipeline_was_written() -> None:
+    """Not sorted, as those of a topology are."""
+    pipeline = hp.source([0, 1]) | [hp.collect().named(name) for name in ("odd", "even", "all")]
+    assert list(hp.run(pipeline)) == ["odd", "even", "all"]
+    assert list(hp.run(pipeline.topology())) == ["all", "even", "odd"]

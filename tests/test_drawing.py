@@ -515,7 +515,7 @@ def test_what_does_not_run_is_not_drawn() -> None:
     assert [box.key for box in hp.draw(topology).boxes] == ['"n"', '"out"']
 
 
-@pytest.mark.parametrize("wrong", [None, {}, hp.merge("a"), "topology"])
+@pytest.mark.parametrize("wrong", [None, {}, 5, "topology"])
 def test_only_graphs_are_drawn(wrong: Any) -> None:
     """Anything else is refused, with what to give."""
     with pytest.raises(hp.UsageError, match=r"^draw\(.*\): give a hotplumb.Topology or a pipeline"):
@@ -783,3 +783,31 @@ def test_a_notebook_shows_a_large_graph_as_text() -> None:
 if __name__ == "__main__":
     for file in FILES:
         save(file, DRAWINGS)
+
+
+@pytest.mark.parametrize("branch", [hp.map(str), [hp.map(str), hp.collect()], {"a": hp.collect()}])
+def test_whatever_makes_a_pipeline_is_drawn(branch: Any) -> None:
+    """As `hp.run` takes it, so does `hp.draw`."""
+    assert str(hp.draw(branch)) == str(hp.draw(hp.broadcast(*branch) if isinstance(branch, list) else branch))
+    assert "■" in str(hp.draw(branch)) or "(open)" in str(hp.draw(branch))
+
+
+def test_branches_are_drawn_in_the_order_in_which_they_were_written() -> None:
+    """A long one keeps the column of what it hangs on only as the last, and never behind the name of an output."""
+    route = hp.route(lambda n: "a").named("r")
+    long, short = hp.map(str).named("a") | hp.collect().named("out"), hp.collect().named("b")
+    assert str(hp.draw(hp.source([1]) | route | {"a": long, "b": short})).splitlines()[2:] == [
+        '├─ "a": ○ "a"  map str',
+        '│  ■ "out"  collect',
+        '└─ "b": ■ "b"  collect',
+    ]
+    assert str(hp.draw(hp.source([1]) | [long, short])).splitlines()[1:] == [
+        '├─ ○ "a"  map str',
+        '│  ■ "out"  collect',
+        '└─ ■ "b"  collect',
+    ]
+    assert str(hp.draw(hp.source([1]) | [short, long])).splitlines()[1:] == [
+        '├─ ■ "b"  collect',
+        '○ "a"  map str',
+        '■ "out"  collect',
+    ]
