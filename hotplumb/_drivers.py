@@ -587,9 +587,10 @@ class OwnTask:
         """Send a full chunk in the middle of an item; False when nobody wants more of it."""
         runner = self._runner
         self._filling.attribute(place)
-        self._left += len(self._filling.out) - self._kept
-        self._kept = 0
+        of_this = len(self._filling.out) - self._kept
         await self._flush_with_room()
+        self._left += of_this
+        self._kept = 0
         return bool(runner.outputs) or not runner.wants_finish
 
     async def _flush_with_room(self) -> None:

@@ -336,7 +336,7 @@ class Filling:
 
     def cut(self, size: int) -> None:
         """Take back what came after the first `size` outputs."""
-        del self.out[size:]
+        del self.out[size:], self.index[size:]
         self.marks = {number: members for number, members in self.marks.items() if number < size}
 
     def members(self) -> dict[int, Members] | None:

@@ -533,7 +533,7 @@ class ExclusiveProcess(Process):
             for process in self.run.processes
             if process is not self and process.code.key == self.code.key and process.begun and not process.closed
         ]
-        if any(isinstance(other, ExclusiveProcess) for other in others):
+        if any(isinstance(other, ExclusiveProcess) and not other.is_forced for other in others):
             self.run.note("clean", f"{self.code.key}: open twice")
 
 
@@ -1465,18 +1465,17 @@ class Found:
 
         Amid a change, those are the readers that it has in either topology.
         """
+        both = (topology, follower)
         found = {key for key, node in topology.active.items() if (code := code_of(node)) is not None and code.takes}
 
         def staying(key: Key) -> frozenset[Key]:
-            return topology.readers(key) & (follower.readers(key) if key in follower.active else topology.readers(key))
+            return frozenset.intersection(*[each.readers(key) for each in both if key in each.active])
+
+        def sources(key: Key) -> set[Key]:
+            return {node_key(read) for each in both if key in each.active for read in each.reads(key)}
 
         while (
-            more := {
-                node_key(read)
-                for key in found
-                for read in topology.reads(key)
-                if staying(node_key(read)) <= found | self.finishing
-            }
+            more := {source for key in found for source in sources(key) if staying(source) <= found | self.finishing}
             - found
         ):
             found |= more

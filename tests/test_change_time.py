@@ -571,6 +571,52 @@ def test_force_gives_up_what_a_node_inside_has_in_hand(kind: str, seed: int) -> 
     run(main, seed)
 
 
+@pytest.mark.parametrize("is_async", [False, True])
+def test_force_in_the_middle_of_many_outputs(is_async: bool, seed: int) -> None:
+    """What has left of them stays, what waits for room goes; what comes after has trails of its own."""
+
+    def give(value: int) -> list[tuple[int, int]]:
+        return [(value, n) for n in range(1 if value else 5)]
+
+    async def give_async(value: int) -> AsyncIterator[tuple[int, int]]:
+        for output in give(value):
+            yield output
+
+    class Giving:
+        async def process(self, value: int) -> Any:
+            return give(value)
+
+    def giving(**options: Any) -> hp.Node:
+        return hp.flat_map(give_async, "f", **options) if is_async else hp.process(Giving, "f", **options)
+
+    async def main() -> None:
+        seen: list[tuple[int, int]] = []
+
+        async def see(value: tuple[int, int]) -> None:
+            seen.append(value)
+            assert hp.current_item().trail.origin.number == value[0]
+
+        topology = graph(
+            s=hp.source(range(3)),
+            f=hp.flat_map(lambda value: [value], "s"),
+            n=giving(),
+            out=hp.sink(see, "n", capacity=2),
+            dead=hp.collect(hp.ERRORS),
+        )
+        async with hp.Plumbing(topology) as plumbing:
+            plumbing.pause("out")
+            await asyncio.sleep(10)
+            change = await late_in(plumbing, {"n": giving(capacity=7)})  # it keeps its process
+            change.force("n")
+            await testing.settle()
+            plumbing.resume("out")
+            await plumbing.join()
+            assert dead_of(plumbing) == [(0, "given up")]
+        assert seen == [(0, 0), (0, 1), *give(1), *give(2)]
+
+    run(main, seed)
+
+
 def test_force_gives_up_all_calls_under_way(seed: int) -> None:
     """Each item once, in order; what had come back behind the stuck ones is not lost."""
 
