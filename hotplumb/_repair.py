@@ -147,16 +147,16 @@ class Repair:
         runners = self._engine.runners
 
         def readers(key: Key) -> list[Key]:
-            return [found.key for link in runners[key].outputs if isinstance(found := link.reader, Runner | Parked)]
+            outputs = runners[key].outputs if key in runners else ()  # it may have been removed meanwhile
+            return [found.key for link in outputs if isinstance(found := link.reader, Runner | Parked)]
 
         return frozenset(reach([self._key], readers)) - {self._key}
 
     def _under_way(self) -> Iterator[Chunk]:
-        """What may still come to the node, in the links above it and in hand there."""
-        runners = self._engine.runners
+        """What may still come to the node, in the links above it and in hand there, whether or not a writer is there yet."""
 
-        def sources(key: Key) -> list[Key]:
-            return [found.key for link in runners[key].inputs if isinstance(found := link.writer, Runner)]
+        def sources(runner: Runner) -> list[Runner]:
+            return [found for link in runner.inputs if isinstance(found := link.writer, Runner)]
 
-        for key in reach([self._key], sources):
-            yield from runners[key].under_way()
+        for runner in reach([self._old], sources):
+            yield from runner.under_way()

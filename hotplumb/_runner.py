@@ -819,7 +819,9 @@ class Runner:
         """The loop that begins here, if there is one, and something to run it with."""
         loop = self.loop
         if loop is None or loop.is_retired or (not loop.is_worth and self.unlooped > LOOP_AGAIN_ITEMS):
-            if self.unlooped < (LOOP_AFTER_ITEMS * 256 if self._is_inner() else LOOP_AFTER_ITEMS) or not self.waiting:
+            if not self.waiting or self.unlooped < LOOP_AFTER_ITEMS:
+                return None
+            if self.unlooped < LOOP_AFTER_ITEMS * 256 and self._is_inner():
                 return None
             if loop is not None:
                 loop.retire()
@@ -830,7 +832,9 @@ class Runner:
 
     def _is_inner(self) -> bool:
         """Whether a loop that begins above is likely to take it in."""
-        return not self.is_first and all(
+        if self.is_first:
+            return False
+        return len(self.inputs) > FEW_LINKS or all(
             isinstance(link.writer, Runner) and link.writer.may_loop for link in self.inputs
         )
 

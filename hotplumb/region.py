@@ -16,11 +16,14 @@ Sources: Fries, VLDB 2022, for regions; Chi, VLDB 2018, for topologies.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Collection, Container, Iterable
+from collections.abc import Callable, Collection, Container, Hashable, Iterable
+from typing import TypeVar
 
 import attrs
 
 from hotplumb.keys import Key
+
+Node = TypeVar("Node", bound=Hashable)
 
 Neighbours = Callable[[Key], Iterable[Key]]
 """The keys next to a node in the graph as it runs, in one direction."""
@@ -68,7 +71,7 @@ def region_of(
     return Region(frozenset(inside), frozenset(heads), frozenset(reach(inside, readers) - inside))
 
 
-def reach(starts: Iterable[Key], next_to: Neighbours) -> set[Key]:
+def reach(starts: Iterable[Node], next_to: Callable[[Node], Iterable[Node]]) -> set[Node]:
     """`starts`, and all that can be come to from them."""
     seen = set(starts)
     todo = list(seen)

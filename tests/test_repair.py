@@ -483,6 +483,39 @@ def test_a_repair_that_is_cancelled_closes_what_it_has_opened(after_s: int, seed
     testing.run(main, seed=seed)
 
 
+@pytest.mark.parametrize("is_async", [False, True])
+def test_a_repair_below_a_node_that_a_change_has_removed(is_async: bool, seed: int) -> None:
+    """The node that holds up the rest of the change is repaired all the same, and the change comes through."""
+
+    async def fixed_later(value: Any) -> Any:
+        await asyncio.sleep(0.001)
+        return fixed(value)
+
+    async def main() -> None:
+        seen = Seen()
+        topology = (
+            hp.Topology()
+            .add("n", hp.source(ticks))
+            .add("x", hp.map(abs_of, "n"))
+            .add("y", hp.map(abs_of, "x"))
+            .add("m", hp.map(broken_at(5), "y", on_error=hp.hold(), capacity=1))
+            .add("out", hp.sink(seen, "m"))
+        )
+        async with hp.Plumbing(topology) as plumbing:
+            await asyncio.sleep(0.5)
+            edited = plumbing.topology.update({"x": None, "y": hp.map(abs_of, "n")})
+            changing = asyncio.create_task(plumbing.apply(edited))
+            await asyncio.sleep(0.5)
+            assert "x" not in plumbing.statistics().nodes
+            assert not changing.done()
+            await plumbing.repair("m", hp.map(fixed_later if is_async else fixed, "y"))
+            await (await changing).wait_settled()
+            await plumbing.join()
+        assert [number for _, number in seen.values] == list(range(60))
+
+    testing.run(main, seed=seed)
+
+
 @pytest.mark.parametrize("part", range(4))
 def test_repairs_at_random_lose_and_double_nothing(part: int, seeds: Any) -> None:
     """Layers of nodes that fail and are repaired while others change: all arrives, and crossing is counted."""

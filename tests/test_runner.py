@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import functools
 import gc
+import sys
 from collections.abc import AsyncIterator, Callable, Iterator
 from typing import Any
 
@@ -1071,3 +1072,27 @@ def test_nothing_is_warned_of_where_all_is_well(seed: int) -> None:
     with structlog.testing.capture_logs() as logs:
         outcome(graph(n=hp.source(range(1000)), x=hp.map(async_odd, "n"), out=hp.collect("x")), seed)
     assert logs == []
+
+
+def calls_of_a_run(width: int) -> int:
+    """How many Python calls it takes to bring one value through so many branches, behind which one node reads all."""
+    nodes: dict[Any, hp.Node] = {"s": hp.source([1]), "out": hp.collect(*[("m", n) for n in range(width)])}
+    nodes |= {("m", n): hp.map(abs, "s") for n in range(width)}
+    topology = hp.Topology().update(nodes)
+    calls = 0
+
+    def count(_: Any, event: str, __: Any) -> None:
+        nonlocal calls
+        calls += event == "call"
+
+    sys.setprofile(count)
+    try:
+        hp.run(topology)
+    finally:
+        sys.setprofile(None)
+    return calls
+
+
+def test_the_work_of_a_node_that_reads_many_grows_with_what_it_is_given() -> None:
+    """Not with the number of its links times the number of their values."""
+    assert calls_of_a_run(1_000) < 15 * calls_of_a_run(100)
