@@ -157,10 +157,11 @@ class OwnTask:
         if self._task is None or not (self.is_beginning or (self.is_busy and self._obeyed is not None)):
             return False
         self._task.cancel()
-        if self._obeyed is not None:
-            self._runner.host.loop.call_later(SWALLOW_WARN_S, self._look_for_obedience, self._obeyed, False)
-        else:
+        order = self._obeyed or self._begun
+        assert order is not None
+        if order is self._begun:
             self._task.add_done_callback(self._has_not_begun)
+        self._runner.host.loop.call_later(SWALLOW_WARN_S, self._look_for_obedience, order, False)
         return True
 
     def _has_not_begun(self, _: asyncio.Task[None]) -> None:
@@ -171,7 +172,7 @@ class OwnTask:
     def _look_for_obedience(self, order: asyncio.Future[Any], is_left: bool) -> None:
         """An order that goes on in spite of being given up is named, and in the end left behind."""
         runner, host = self._runner, self._runner.host
-        if self._obeyed is not order or self._task is None or host.turns.is_closed:
+        if order.done() or self._task is None or host.turns.is_closed:
             return
         host.warn_swallowed(runner.key, is_left)
         if not is_left:
@@ -324,16 +325,19 @@ class OwnTask:
                 self.is_busy, self._obeyed = False, None
 
     async def _begin_first(self, begun: asyncio.Future[None]) -> bool:
+        task = self._task
         try:
             await self._begin()
         except (Exception, asyncio.CancelledError) as exc:
             if isinstance(exc, asyncio.CancelledError) and self._runner.host.turns.is_closed:
                 begun.cancel()
                 raise
-            begun.set_exception(exc)
+            if self._task is task:  # else it was left behind, and has come back
+                begun.set_exception(exc)
             return False
-        begun.set_result(None)
-        return True
+        if self._task is task:
+            begun.set_result(None)
+        return self._task is task
 
     async def _begin(self) -> None:
         if self._runner.node.is_source:

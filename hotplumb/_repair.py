@@ -153,7 +153,7 @@ class Repair:
         return frozenset(reach([self._key], readers)) - {self._key}
 
     def _under_way(self) -> Iterator[Chunk]:
-        """What may still come to the node, in the links above it and in hand there, whether or not a writer is there yet."""
+        """What may still come to the node, in the links above it and in hand there, of nodes too that have left."""
 
         def sources(runner: Runner) -> list[Runner]:
             return [found for link in runner.inputs if isinstance(found := link.writer, Runner)]

@@ -158,7 +158,7 @@ class ChangeTimeout(ChangeError):
     """
 
     def __init__(self, change: Any, waiting_for: dict[Any, str], withdrawn: bool) -> None:
-        named = ", ".join(f"{_text(key)} {why}" for key, why in waiting_for.items())
+        named = ", ".join(f"{_text(key)} {why}" for key, why in waiting_for.items()) or "nothing any more"
         then = (
             "it is withdrawn" if withdrawn else "it stays under way: change.force(key) gives up what a node has in hand"
         )

@@ -324,7 +324,9 @@ class Plumbing:
             UsageError: awaited by the task that runs a node's own user code.
         """
         if not isinstance(topology, Topology):
-            raise UsageError(f"apply({topology!r}): give a hotplumb.Topology")
+            raise UsageError(f"apply({topology!r}): give a hotplumb.Topology, of a pipeline its `.topology()`")
+        if timeout_s is not None and (not isinstance(timeout_s, int | float) or isinstance(timeout_s, bool)):
+            raise UsageError(f"apply(timeout_s={timeout_s!r}): give a number of seconds, or None")
 
         def become(_: Topology) -> Topology:
             self._engine.check_base(topology)

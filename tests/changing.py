@@ -1533,8 +1533,10 @@ class Found:
             entry.value.uid: entry.value for log in self.logs.values() for entry in log if entry.value is not None
         }
         seen: dict[Key, dict[Token, Entry]] = defaultdict(dict)
+        order: dict[Key, list[Token]] = defaultdict(list)  # each reader has seen a part of it
         concurrent = set(self.concurrent)
         for key in sorted(self.logs, key=lambda key: (key in concurrent, str(key))):
+            places: Counter[Key] = Counter()  # {merge: where the next that nobody else has seen belongs}
             for entry in self.logs[key]:
                 token = entry.token
                 if token is None or not token.hops or "merge" not in self.kinds[token.hops[-1].key]:
@@ -1544,14 +1546,17 @@ class Found:
                     continue
                 before = Token(token.hops[:-1], token.uid)
                 if token in seen[merge]:
+                    places[merge] = order[merge].index(token) + 1
                     continue
+                order[merge].insert(places[merge], token)
+                places[merge] += 1
                 made = Entry(merge, "merge", epoch, before, values[token.uid], entry.origin, [values[token.uid]])
                 made.is_done = True
                 seen[merge][token] = made
                 if key in concurrent:
                     self.concurrent.add(merge)  # for its order is not known
         for key, found in seen.items():
-            entries = [*self.logs.get(key, []), *found.values()]
+            entries = [*self.logs.get(key, []), *(found[token] for token in order[key])]
             self.logs[key] = sorted(entries, key=lambda entry: entry.epoch)
 
     def _has_code(self, key: Key, epoch: int) -> bool:
