@@ -80,11 +80,17 @@ class Change:
             self._engine.force(key)
 
     def follow(self, following: Following) -> None:
-        """Settle when `following` does."""
+        """Settle when `following` does.
+
+        :meta private:
+        """
         self._following = following
 
     def count_crossed(self, families: int) -> None:
-        """So many more families have met both versions."""
+        """So many more families have met both versions.
+
+        :meta private:
+        """
         self.crossed += families
 
 
