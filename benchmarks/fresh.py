@@ -7,8 +7,9 @@ import json
 import os
 import subprocess
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -24,14 +25,46 @@ def call(function: str, *arguments: Any, packages: Path | None = None, under: Se
         under: a command to run Python under.
         seed: of the hashes of text, so that one run takes the same way as another.
     """
-    paths = [str(packages)] if packages is not None else []
-    path = os.pathsep.join([*paths, *filter(None, sys.path)])
-    environment = os.environ | {"PYTHONPATH": path, "PYTHONHASHSEED": str(seed)}
-    command = [*under, sys.executable, "-P", "-m", "benchmarks.fresh", function, json.dumps(arguments)]
+    command = [*under, *_command("call", function, arguments)]
+    environment = _environment(packages, seed)
     done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=TIMEOUT_S, check=False)
     if done.returncode:
         raise RuntimeError(f"{function}{arguments} failed in a process of its own:\n{done.stderr}")
     return json.loads(done.stdout.splitlines()[-1])
+
+
+def _command(how: str, function: str, arguments: Sequence[Any]) -> list[str]:
+    return [sys.executable, "-P", "-m", "benchmarks.fresh", how, function, json.dumps(arguments)]
+
+
+def _environment(packages: Path | None = None, seed: int = 0) -> dict[str, str]:
+    paths = [str(packages)] if packages is not None else []
+    path = os.pathsep.join([*paths, *filter(None, sys.path)])
+    return os.environ | {"PYTHONPATH": path, "PYTHONHASHSEED": str(seed)}
+
+
+@contextmanager
+def asked(function: str, *arguments: Any) -> Iterator[Callable[[], Any]]:
+    """Call a generator function "module:function" in a new process; gives what asks that for the next value."""
+    command = _command("answer", function, arguments)
+    pipe = subprocess.PIPE
+    process = subprocess.Popen(command, env=_environment(), text=True, bufsize=1, stdin=pipe, stdout=pipe)
+    assert process.stdin is not None
+    assert process.stdout is not None
+    asks, answers = process.stdin, process.stdout
+
+    def ask() -> Any:
+        print(file=asks)
+        answer = answers.readline()
+        if not answer:
+            raise RuntimeError(f"{function}{arguments} failed in a process of its own: see above")
+        return json.loads(answer)
+
+    try:
+        yield ask
+    finally:
+        process.kill()
+        process.communicate()
 
 
 def at_once(*calls: Callable[[], Any]) -> list[Any]:
@@ -40,9 +73,14 @@ def at_once(*calls: Callable[[], Any]) -> list[Any]:
         return [made.result() for made in [threads.submit(each) for each in calls]]
 
 
-def _main(function: str, arguments: str) -> None:
+def _main(how: str, function: str, arguments: str) -> None:
     module, _, name = function.partition(":")
-    print(json.dumps(getattr(importlib.import_module(module), name)(*json.loads(arguments))), flush=True)
+    result = getattr(importlib.import_module(module), name)(*json.loads(arguments))
+    if how == "call":
+        print(json.dumps(result), flush=True)
+    else:
+        for _ in sys.stdin:
+            print(json.dumps(next(result)), flush=True)
     os._exit(0)  # taking a large graph apart takes longer than building it
 
 

@@ -42,7 +42,7 @@ class Form:
         return attrs.evolve(self, rounds=min(self.rounds, ROUNDS))
 
 
-SHORT = Form("short", 7, 1)
+SHORT = Form("short", 5, 1)
 FULL = Form("full", 15, 4)
 TINY = Form("tiny", 1, 0.005)  # to see that everything runs; its figures mean nothing
 

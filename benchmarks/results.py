@@ -191,7 +191,7 @@ def cell(row: Row, column: str) -> str:
 def _budget(row: Row, column: str) -> str:
     if column not in row.at_most:
         return ""
-    return f", budget {number(row.at_most[column])}{' MISSED' if row.has_missed(column) else ''}"
+    return f", budget {number(row.at_most[column])} {'MISSED' if row.has_missed(column) else 'met'}"
 
 
 def number(value: float) -> str:

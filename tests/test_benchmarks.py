@@ -9,10 +9,10 @@ from typing import Any
 
 import pytest
 
-from benchmarks import __main__, compare, contestants, measuring, page, questions, results
+from benchmarks import __main__, compare, contestants, fresh, measuring, page, questions, results
 from benchmarks.contestants import ABSENT, CANNOT, FLOOR, OURS, Contestant, Field, floor, ours
 from benchmarks.measuring import TINY, Form, Race, WrongAnswer
-from benchmarks.questions import growth, trail
+from benchmarks.questions import graph_size, growth, trail
 from benchmarks.results import Figure, Results, Row, Table, figure
 
 
@@ -23,7 +23,7 @@ def test_a_question_is_answered(name: str) -> None:
     assert table.question == name
     assert table.rows
     for found in figures(table):
-        assert found in (CANNOT, ABSENT) if isinstance(found, str) else found.median >= 0
+        assert found in (CANNOT, ABSENT, graph_size.FEW) if isinstance(found, str) else found.median >= 0
     assert all(set(row.at_most) <= set(row.figures) for row in table.rows)
 
 
@@ -147,7 +147,9 @@ def test_what_is_above_its_budget_is_marked() -> None:
     assert row.has_missed("ours")
     assert not row.has_missed("theirs")
     assert "1.20 (1.000 to 9.00), budget 1.10 MISSED" in results.as_text(Table("q", "us", (row,)))
-    assert not Row("what", {"ours": figure([1.0, 1.0, 9.0])}, {"ours": 1.1}).has_missed("ours")
+    met = Row("what", {"ours": figure([1.0, 1.0, 9.0])}, {"ours": 1.1})
+    assert not met.has_missed("ours")
+    assert "1.000 (1.000 to 9.00), budget 1.10 met" in results.as_text(Table("q", "us", (met,)))
 
 
 def test_a_run_ends_with_its_budgets(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
@@ -183,6 +185,39 @@ def test_ratios_are_taken_round_by_round() -> None:
     ratios = measuring.ratios(found, "floor")
     assert ratios["ours"] == figure([2.0, 2.0, 3.0])
     assert ratios["theirs"] == "no"
+
+
+def test_sizes_take_turns() -> None:
+    """So what slows the machine down for a while slows all of them; the samples of one are those of its rounds."""
+    asked: list[int] = []
+
+    def seconds(size: int, form: Form) -> dict[str, Figure | str]:
+        asked.append(size)
+        return {"floor": CANNOT, "ours": figure([len(asked)] * form.rounds)}
+
+    found = growth.by_turns((10, 100), seconds, Form("three", 3, 1))
+    assert asked == [10, 100] * 3
+    assert found[10] == {"floor": CANNOT, "ours": figure([1, 3, 5])}
+    assert found[100] == {"floor": CANNOT, "ours": figure([2, 4, 6])}
+
+
+def test_growth_is_a_ratio_of_one_round() -> None:
+    """Not of medians, which may come from different rounds."""
+    seconds: dict[int, dict[str, Figure | str]] = {
+        1: {"ours": figure([1e-9, 5e-9, 1e-9])},
+        2: {"ours": figure([2e-9, 10e-9, 2e-9])},
+    }
+    assert growth.rows(seconds, 1, "nodes")[1].figures["growth"] == figure([2.0, 2.0, 2.0])
+
+
+def test_a_process_of_its_own_is_asked_more_than_once() -> None:
+    """It goes on where it was, and is gone afterwards; one that fails says so."""
+    with fresh.asked("itertools:count", 3) as ask:
+        assert [ask(), ask(), ask()] == [3, 4, 5]
+    with fresh.asked("itertools:repeat", "once", 1) as ask:
+        assert ask() == "once"
+        with pytest.raises(RuntimeError, match="failed in a process of its own"):
+            ask()
 
 
 def test_growth_is_held_from_the_base_on() -> None:

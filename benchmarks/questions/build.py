@@ -12,7 +12,7 @@ from benchmarks.measuring import Form, on_loop
 from benchmarks.questions.idle_node import rows_of
 from benchmarks.results import Row, Table, figure
 
-GRAPHS = ((100_000, 100), (20_000, 20_000))  # nodes, and how many of them in a row
+GRAPHS = ((100_000, 100), (10_000, 10_000))  # nodes, and how many of them in a row
 AT_MOST_US = 40
 UNIT = "us a node, median of rounds (lowest to highest), each in a process of its own"
 NOTES = (

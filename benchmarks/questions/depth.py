@@ -13,16 +13,17 @@ from benchmarks.results import Figure, Table
 NODES = (1, 10, 100, 1_000)
 BASE = 10
 CALLS = 500_000  # in one try
-FEWEST = 5_000  # items: nodes that start with one at a time have come to full chunks
+FEWEST = 10_000  # items: nodes that start with one at a time have come to full chunks long since
 UNIT = "ns an item and node, median of rounds (lowest to highest); growth: hotplumb's, as a multiple of 10 nodes"
 NOTES = ("sync maps in a row; floor: a loop over the functions within a loop over the values",)
 
 
 def ask(form: Form) -> Table:
-    return Table("depth", UNIT, growth.rows({nodes: _seconds(nodes, form) for nodes in NODES}, BASE, "nodes"), NOTES)
+    found = growth.by_turns(NODES, _seconds, form.long())
+    return Table("depth", UNIT, growth.rows(found, BASE, "nodes"), NOTES)
 
 
 def _seconds(nodes: int, form: Form) -> Mapping[str, Figure | str]:
     race = Race(lambda items: trial_of(range(items)), max(FEWEST, CALLS // nodes), tries=1)
     fns = [add_one] * nodes
-    return raced(race, field("depth", fns), form.long(), lambda trial, items: trial.seconds / items / nodes)
+    return raced(race, field("depth", fns), form, lambda trial, items: trial.seconds / items / nodes)

@@ -5,7 +5,8 @@ from __future__ import annotations
 import asyncio
 import gc
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import ExitStack
 from functools import partial
 from operator import add
 from typing import Any
@@ -13,7 +14,7 @@ from typing import Any
 import hotplumb as hp
 from benchmarks import fresh
 from benchmarks.contestants import OURS
-from benchmarks.measuring import Form, on_loop
+from benchmarks.measuring import Form
 from benchmarks.questions import growth
 from benchmarks.questions.idle_node import resident_bytes
 from benchmarks.results import Figure, Row, Table, figure
@@ -25,45 +26,49 @@ LENGTH = 10  # nodes in a row
 BUSY_ROWS = 10
 ITEMS = 2_000  # in each busy row
 TRIES = 3  # in each round; the best counts
+WEIGHED, FEW = 10_000, "too few"  # nodes that show in what a process takes
 UNIT = (
-    "ns an item and busy node, median of rounds (lowest to highest), each size in a process of its own;"
+    "ns an item and busy node, median of rounds (lowest to highest), each size in a process of its own, by turns;"
     " growth: as a multiple of that in a graph of 100 nodes"
 )
-NOTES = ("rows of 10 nodes: source, sync maps, sink; bytes a node: what the process grew by (RSS) until the graph ran",)
+NOTES = (
+    "rows of 10 nodes: source, sync maps, sink; seconds are the processor's;"
+    " bytes a node: what the process grew by (RSS) until the graph ran",
+)
 
 
 def ask(form: Form) -> Table:
     sizes = [nodes for nodes in NODES if nodes <= max(BASE, form.items(NODES[-1]))]
-    found = {nodes: fresh.call(f"{__name__}:measured", nodes, form.items(ITEMS), form.long().rounds) for nodes in sizes}
-    seconds: dict[int, dict[str, Figure | str]] = {
-        nodes: {OURS.name: figure(samples)} for nodes, (samples, _) in found.items()
-    }
-    rows = growth.rows(seconds, BASE, "nodes", AT_MOST)
-    weighed = [_with_bytes(row, found[nodes][1]) for nodes, row in zip(sizes, rows, strict=True)]
+    with ExitStack() as processes:
+        graphs = {nodes: _graph_of(processes, nodes, form.items(ITEMS)) for nodes in sizes}
+        bytes_a_node = {nodes: figure([graph()]) for nodes, graph in graphs.items()}
+        found = growth.by_turns(sizes, lambda nodes, _: {OURS.name: figure([graphs[nodes]()])}, form.long())
+    rows = growth.rows(found, BASE, "nodes", AT_MOST)
+    weighed = [_with_bytes(row, nodes, bytes_a_node[nodes]) for nodes, row in zip(sizes, rows, strict=True)]
     return Table("graph_size", UNIT, tuple(weighed), NOTES)
 
 
-def _with_bytes(row: Row, bytes_a_node: float) -> Row:
-    return Row(row.what, {**row.figures, "bytes a node": figure([bytes_a_node])}, row.at_most)
+def _graph_of(processes: ExitStack, nodes: int, items: int) -> Callable[[], float]:
+    """What asks for a round of a graph in a process of its own; the first time, for bytes a node."""
+    return processes.enter_context(fresh.asked(f"{__name__}:measured", nodes, items))
 
 
-def measured(nodes: int, items: int, rounds: int) -> tuple[list[float], float]:
-    """Seconds an item and busy node of each round, and bytes a node, in a graph of so many."""
-    found: tuple[list[float], float] = on_loop(_measured(nodes, items, rounds))
-    return found
+def _with_bytes(row: Row, nodes: int, bytes_a_node: Figure) -> Row:
+    return Row(row.what, {**row.figures, "bytes a node": bytes_a_node if nodes >= WEIGHED else FEW}, row.at_most)
 
 
-async def _measured(nodes: int, items: int, rounds: int) -> tuple[list[float], float]:
+def measured(nodes: int, items: int) -> Iterator[float]:
+    """Bytes a node in a graph of so many, and then, each time, seconds an item and busy node."""
     busy = min(BUSY_ROWS, nodes // LENGTH)
     bursts = Bursts(busy, items)
-    gc.collect()
-    before = resident_bytes()
-    async with hp.Plumbing(_graph(nodes // LENGTH, bursts)):
-        await asyncio.sleep(0)
-        grown = resident_bytes() - before
-        await bursts.seconds()  # to warm up
-        tries = [[await bursts.seconds() for _ in range(TRIES)] for _ in range(rounds)]
-    return [min(found) / items / busy / LENGTH for found in tries], grown / nodes
+    with asyncio.Runner() as runner:
+        gc.collect()
+        before = resident_bytes()
+        runner.run(hp.start(_graph(nodes // LENGTH, bursts)))
+        yield (resident_bytes() - before) / nodes
+        runner.run(bursts.seconds())  # to warm up
+        while True:
+            yield min(runner.run(bursts.seconds()) for _ in range(TRIES)) / items / busy / LENGTH
 
 
 class Bursts:
@@ -78,15 +83,15 @@ class Bursts:
         self._done = asyncio.Event()
 
     async def seconds(self) -> float:
-        """How long one burst takes."""
+        """How long the processor works on one burst."""
         self._missing = self._rows * self._items
         self._done.clear()
-        began = time.perf_counter()
+        began = time.process_time()
         self._asked += 1
         begin, self._begin = self._begin, asyncio.Event()
         begin.set()
         await self._done.wait()
-        return time.perf_counter() - began
+        return time.process_time() - began
 
     async def produce(self, row: int) -> AsyncIterator[int]:
         """The items of a row, which is idle unless it is one of the first."""

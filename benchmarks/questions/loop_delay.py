@@ -12,15 +12,12 @@ from statistics import quantiles
 from typing import Any
 
 import hotplumb as hp
-from benchmarks.measuring import ROUNDS, Form, on_loop
+from benchmarks.measuring import Form, on_loop
 from benchmarks.results import Figure, Row, Table, figure
 
-BEATS_S = (
-    0.0005,
-    0.0015,
-)  # between two beats: drawn anew for each, not to keep time with what it measures
+BEATS_S = (0.0005, 0.0015)  # between two beats: drawn anew for each, not to keep time with what it measures
 SETTLE_S = 0.05  # for every node to have something to do
-ROUND_S = 0.3
+ROUND_S = 0.2
 NODES = (1, 10, 100)
 CALLS_S = (1e-6, 1e-4)
 AT_MOST_MS = {"p99": 2.0, "worst": 5.0}
@@ -38,7 +35,7 @@ def ask(form: Form) -> Table:
 def _row(nodes: int, call_s: float, form: Form) -> Row:
     work = busy_for(call_s)
     seconds = ROUND_S * form.scale
-    rounds = min(form.rounds, ROUNDS) if form.scale <= 1 else form.rounds
+    rounds = form.rounds
     loads: tuple[Load, Load] = (lambda: _by_hand(work), lambda: _saturated(nodes, work))
     found = [[on_loop(_lateness(load, seconds)) for load in loads] for _ in range(rounds)]
     by_hand, ours = ([_summary(pair[i]) for pair in found] for i in (0, 1))

@@ -18,14 +18,14 @@ import hotplumb as hp
 from benchmarks.measuring import Form, on_loop
 from benchmarks.results import Figure, Row, Table, figure
 
-CHANGES = {64: 100, 1024: 10, 16384: 1}  # in a round, {capacity: so many}: where more is queued, it settles later
+CHANGES = {64: 40, 1024: 3, 4096: 1}  # in a round, {capacity: so many}: where more is queued, it settles later
 AT_MOST_MS = 1.0
 FILL_S = 30.0  # at the most, until no link takes more
 SUSPENDS_EVERY = 64  # items: so the consumer is slower than the maps, and every link before it full
 UNIT = "ms, median of rounds (lowest to highest)"
 NOTES = (
-    "number: how many items a link holds; the consumer is slower than the maps, and all links are full; but plain maps in a"
-    " row run as one, with nothing between them: where it says async, and in the last two graphs, they are async",
+    "number: how many items a link holds; the consumer is slower than the maps, and all links are full; but plain maps"
+    " in a row run as one, with nothing between them: where it says async, and in the last two graphs, they are async",
     "p50, p99: from the call of `replace` until it returns; in order: p99 of `change.seconds`, from the first node that"
     " switched to the last; processor: p99 of the time that the processor spent on it, which is no less where no other"
     " process wants it",
@@ -62,7 +62,7 @@ Measure = Callable[["Changer"], Awaitable[Taken]]
 
 def ask(form: Form) -> Table:
     at_most_ms = {CHAIN: AT_MOST_MS, ASYNC: AT_MOST_MS}
-    return Table("switch", UNIT, rows(form, _replaced, tuple(CHANGES), at_most_ms), (*NOTES, WHEN))
+    return Table("switch", UNIT, rows(form, _replaced, CHANGES, at_most_ms), (*NOTES, WHEN))
 
 
 async def _replaced(changer: Changer) -> Taken:
@@ -159,16 +159,19 @@ class Changer:
         return taken
 
 
-def rows(form: Form, measure: Measure, capacities: tuple[int, ...], at_most_ms: Mapping[str, float]) -> tuple[Row, ...]:
-    """A row for each graph and capacity; `at_most_ms` are budgets, by the graph's name."""
-    found = [_row(form, new_graph, capacity, measure) for new_graph in GRAPHS for capacity in capacities]
+def rows(form: Form, measure: Measure, changes: Mapping[int, int], at_most_ms: Mapping[str, float]) -> tuple[Row, ...]:
+    """A row for each graph and capacity, of so many changes a round; `at_most_ms` are budgets, by the graph's name."""
+    found = [
+        _row(form, new_graph, capacity, form.items(count), measure)
+        for new_graph in GRAPHS
+        for capacity, count in changes.items()
+    ]
     budgets = {name: dict.fromkeys(("p99", "processor"), most) for name, most in at_most_ms.items()}
     return tuple(attrs.evolve(row, at_most=budgets.get(row.what.partition(",")[0], {})) for row in found)
 
 
-def _row(form: Form, new_graph: Callable[[int], Graph], capacity: int, measure: Measure) -> Row:
+def _row(form: Form, new_graph: Callable[[int], Graph], capacity: int, changes: int, measure: Measure) -> Row:
     graph = new_graph(form.items(capacity) if form.scale < 1 else capacity)
-    changes = max(1, form.items(CHANGES[capacity]))
     found = on_loop(_measured(graph, measure, form.long().rounds, changes))
     return Row(f"{graph.name}, {capacity:,}", _figures(found))
 

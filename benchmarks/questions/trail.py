@@ -4,22 +4,24 @@ The engine is copied, and from one of the copies all code that keeps the trail i
 each must find something to take out.  Both copies then do the same work, in processes of their own.
 
 Noise is larger than what is looked for, so instructions are counted where valgrind is installed, less those of a run
-over fewer items: what happens once does not count.  Without valgrind, time has to do.  Under valgrind a second means
-nothing, and how much a node takes at a time depends on it: there the graph's clock goes on by a fixed step at each
-reading, so that chunks fill as in a run outside.
+over fewer items: what happens once does not count.  They vary by a percent with where things lie in memory, so there
+are rounds, all in one process, for to start Python under valgrind takes longer than a round.  Without valgrind, time
+has to do.  Under valgrind a second means nothing, and how much a node takes at a time depends on it: there the graph's
+clock goes on by a fixed step at each reading, so that chunks fill as in a run outside.
 """
 
 from __future__ import annotations
 
 import ast
 import asyncio
+import gc
 import itertools
 import os
 import re
 import shutil
 import tempfile
 import time
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Iterable
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -33,10 +35,10 @@ from benchmarks.results import Figure, Row, Table, figure
 
 CLOCK_STEP_S = 5e-6  # 256 calls of a fast function take about as long
 AT_MOST = 1.03
-ITEMS = {"chain": 6_000, "broadcast": 4_000, "route": 10_000, "json_lines": 1_500}
-COUNTS = {"short": 1, "full": 7}  # {form: rounds of counting}
+ITEMS = {"chain": 2_000, "broadcast": 1_500, "route": 4_000, "json_lines": 800}
+PROCESSES = {"short": 1, "full": 3}  # {form: of each copy}
 FEWER = 4  # the run that is subtracted has a fourth of the items
-TIMED = 40  # times as many items where time is measured
+TIMED = 100  # times as many items where time is measured
 UNIT = "as a multiple of the same run with the trail's code removed"
 NOTES = ("chain: 10 sync maps; the others as in the questions of those names",)
 
@@ -44,7 +46,7 @@ Rule = Callable[[ast.AST], ast.AST | None]  # gives what comes in its place, Non
 
 
 def ask(form: Form) -> Table:
-    is_counted = shutil.which("valgrind") is not None and form.name in COUNTS
+    is_counted = shutil.which("valgrind") is not None and form.name in PROCESSES
     with tempfile.TemporaryDirectory() as folder:
         kept, removed = Path(folder, "kept"), Path(folder, "removed")
         copy_engine(kept, ())
@@ -59,28 +61,31 @@ Figures = dict[str, Figure | str]
 
 
 def _counted(kept: Path, removed: Path, form: Form) -> dict[str, Figures]:
-    """Instructions for each item; they vary by a percent with where things lie in memory, so there are some rounds."""
-    count = partial(partial, _instructions)
-    pairs = [fresh.at_once(count(kept, i), count(removed, i)) for i in range(COUNTS[form.name])]
+    """Instructions for each item."""
+    count = partial(partial, _instructions, form.long().rounds)
+    found = [fresh.at_once(count(kept, i), count(removed, i)) for i in range(PROCESSES[form.name])]
     return {
-        what: {
-            "instructions an item without": figure(without[what] for _, without in pairs),
-            "kept": figure(with_it[what] / without[what] for with_it, without in pairs),
-        }
-        for what in ITEMS
+        what: _figures([zip(with_it[what], without[what], strict=True) for with_it, without in found]) for what in ITEMS
     }
 
 
-def _instructions(packages: Path, seed: int) -> dict[str, float]:
-    """What each item takes, by question."""
+def _figures(found: list[Iterable[tuple[float, float]]]) -> Figures:
+    """Of what each round took, with the trail and without."""
+    pairs = [pair for rounds in found for pair in rounds]
+    return {
+        "instructions an item without": figure(without for _, without in pairs),
+        "kept": figure(with_it / without for with_it, without in pairs),
+    }
+
+
+def _instructions(rounds: int, packages: Path, seed: int) -> dict[str, list[float]]:
+    """What each item takes in each round, by question."""
     out = packages / f"callgrind.{seed}"
     under = ("valgrind", "--tool=callgrind", f"--callgrind-out-file={out}", "--dump-before=getppid")
-    fresh.call(f"{__name__}:run_marked", packages=packages, under=under, seed=seed)
-    parts = [int(_TOTAL.findall(Path(f"{out}.{i + 1}").read_text())[0]) for i in range(3 * len(ITEMS))]
-    found: dict[str, float] = {}
-    for (what, items), fewer, more in zip(ITEMS.items(), parts[1::3], parts[2::3], strict=True):
-        found[what] = (more - fewer) / (items - items // FEWER)
-    return found
+    fresh.call(f"{__name__}:run_marked", rounds, packages=packages, under=under, seed=seed)
+    runs = [int(_TOTAL.findall(Path(f"{out}.{2 * i + 2}").read_text())[0]) for i in range(2 * rounds * len(ITEMS))]
+    more = iter([more - fewer for fewer, more in zip(runs[::2], runs[1::2], strict=True)])
+    return {what: [next(more) / (items - items // FEWER) for _ in range(rounds)] for what, items in ITEMS.items()}
 
 
 _TOTAL = re.compile(r"^totals: (\d+)", re.MULTILINE)
@@ -106,16 +111,17 @@ def _seconds(what: str, items: int, packages: Path) -> float:
 # -- in the other process
 
 
-def run_marked() -> None:
-    """Three parts for each question: what comes before, a run over fewer items, a run over all."""
+def run_marked(rounds: int) -> None:
+    """In each round of each question, a run over fewer items and one over all; every second part is a run."""
     for what, items in ITEMS.items():
-        for count in (items // FEWER, items):
+        run(what, items, _loop_with_steady_clock)  # to warm up
+        for count in (items // FEWER, items) * rounds:
             json_lines.lines(count)  # made here and kept, so that making them is not counted
-        run(what, items // 10, _loop_with_steady_clock)
-        for count in (items // FEWER, items):
+            gc.collect()
+            gc.freeze()  # so that no collection under way looks at all that is there before
             os.getppid()  # where valgrind begins to count anew
             run(what, count, _loop_with_steady_clock)
-        os.getppid()
+            os.getppid()
 
 
 def run(what: str, items: int, loop_factory: Callable[[], asyncio.AbstractEventLoop] | None = None) -> float:
@@ -182,11 +188,21 @@ def _no_bookkeeping(node: ast.AST) -> ast.AST | None:
     return None
 
 
+def _no_places_of_a_loop(node: ast.AST) -> ast.AST | None:
+    """In generated loops, the lists of places: `Exit(writer, links, hops, region)`, and `if at.region:` where it is."""
+    match node:
+        case ast.Call(ast.Name(id="Exit"), [*args, ast.Attribute(attr="region")]):
+            return ast.Call(node.func, [*args, ast.Constant(0)], [])
+        case ast.If(ast.Attribute(ast.Name(id="at"), "region"), [ast.Expr()], []):
+            return ast.Pass()
+    return None
+
+
 def _is_none(node: ast.AST) -> bool:
     return isinstance(node, ast.Constant) and node.value is None
 
 
-RULES: tuple[Rule, ...] = (_constant_record, _no_places, _no_hand, _no_bookkeeping)
+RULES: tuple[Rule, ...] = (_constant_record, _no_places, _no_hand, _no_bookkeeping, _no_places_of_a_loop)
 
 
 def copy_engine(folder: Path, rules: tuple[Rule, ...]) -> None:

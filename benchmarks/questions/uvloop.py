@@ -36,7 +36,7 @@ def ask(form: Form) -> Table:
 
 
 def _race(items: int) -> Race:
-    return Race(lambda count: trial_of(range(count)), items, lambda trial: sorted(trial.kept))
+    return Race(lambda count: trial_of(range(count)), items, lambda trial: sorted(trial.kept), tries=2)
 
 
 def _row(what: str, question: str, race: Race, arguments: tuple[Any, ...], form: Form) -> Row:

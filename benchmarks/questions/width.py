@@ -13,19 +13,17 @@ READERS = (1, 10, 100, 1_000)
 BASE = 10
 CALLS = 500_000  # in one try
 FEWEST = 3_000  # items: nodes that start with one at a time have come to full chunks
-UNIT = (
-    "ns an item and reader, median of rounds (lowest to highest); growth: hotplumb's, as a multiple of 10 readers"
-)
+UNIT = "ns an item and reader, median of rounds (lowest to highest); growth: hotplumb's, as a multiple of 10 readers"
 NOTES = (
     "one source, so many sinks that call one function; floor: a loop over the sinks within a loop over the values",
 )
 
 
 def ask(form: Form) -> Table:
-    found = {readers: _seconds(readers, form) for readers in READERS}
+    found = growth.by_turns(READERS, _seconds, form.long())
     return Table("width", UNIT, growth.rows(found, BASE, "readers"), NOTES)
 
 
 def _seconds(readers: int, form: Form) -> Mapping[str, Figure | str]:
     race = Race(lambda items: counting_trial_of(range(items)), max(FEWEST, CALLS // readers), tries=1)
-    return raced(race, field("width", readers), form.long(), lambda trial, items: trial.seconds / items / readers)
+    return raced(race, field("width", readers), form, lambda trial, items: trial.seconds / items / readers)
