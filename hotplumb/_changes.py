@@ -166,12 +166,12 @@ class Changing:
     def begin(self) -> None:
         """Plan over the graph as it runs now, and let the heads switch."""
         engine = self.engine
-        self._began = engine.loop.time()
+        self._began, active = engine.loop.time(), self.old.active
         self._region = region = region_of(
             [key for key in self.found.touched if key in engine.runners],
-            sources=lambda key: map(node_key, self.old.reads(key)),
-            readers=self.old.readers,
-            is_many=lambda key: self.old.active[key].kind in MANY,
+            sources=self.old.sources_of,
+            readers=self.old.readers_of,
+            is_many=lambda key: active[key].kind in MANY,
             unsettled={key for following in engine.following for key in following.touched},
             without=self.without,
         )
@@ -381,11 +381,14 @@ class Changing:
 def awaited_below(engine: Engine, inside: Set[Key], below: Set[Key]) -> dict[Key, list[Link]]:
     """The links on which a settling marker is to come in, `{key below: links}`."""
     runners, pending = engine.runners, {} if engine.changing is None else engine.changing.pending
+    found: dict[Key, list[Link]] = {key: [] for key in engine.ordered(below)}
+    for key in (*inside, *below):
+        for link in runners[key].outputs:
+            if isinstance(reader := link.reader, Runner) and reader.key in found:
+                found[reader.key].append(link)
     from_here = inside | below
-    found: dict[Key, list[Link]] = {}
-    for key in engine.ordered(below):
-        links = [*runners[key].inputs, *pending.get(key, ())]
-        found[key] = [link for link in links if not link.is_closed and _key_of(link.writer) in from_here]
+    for key in pending.keys() & found.keys():
+        found[key] += [link for link in pending[key] if _key_of(link.writer) in from_here]
     return found
 
 

@@ -31,6 +31,9 @@ class Marker:
 END: Final = Marker("end")
 """Nothing more will come, unless the writer starts anew."""
 
+NOTHING: Final[Any] = ()
+"""The entries of a link that was never used, or lies within a loop: an empty deque takes more than the rest of it."""
+
 WHOLE: Final = Marker("whole")
 """The name of a link that carries every value of its writer, not those of one named output."""
 
@@ -92,7 +95,7 @@ class Link:
         self.reader = reader
         self.capacity = capacity
         self.when_full = when_full
-        self.entries: deque[Chunk | Marker] = deque()
+        self.entries: deque[Chunk | Marker] = NOTHING
         self.queued = 0  # items, not chunks
         self.is_full = False
         self.is_marked = False  # has delivered the marker of a change that its reader has still to switch in
@@ -124,6 +127,8 @@ class Link:
         self.reader.dropped += len(chunk) - len(kept)
         if kept.values:
             self.queued += len(kept)
+            if self.entries is NOTHING:
+                self.entries = deque()
             self.entries.append(kept)
             if was_empty:
                 self.reader.offer(self)
@@ -160,6 +165,8 @@ class Link:
 
     def _append(self, entry: Chunk | Marker) -> None:
         entries = self.entries
+        if entries is NOTHING:
+            entries = self.entries = deque()
         entries.append(entry)
         if len(entries) == 1:
             self.reader.offer(self)
@@ -186,6 +193,8 @@ class Link:
     def put_back(self, chunk: Chunk) -> None:
         """Put what was taken, or the rest of it, back in front; the end, where that was taken since, comes after it."""
         was_empty = not self.entries
+        if self.entries is NOTHING:
+            self.entries = deque()
         if self.is_ended:
             self.is_ended = False
             self.entries.appendleft(END)
@@ -193,6 +202,11 @@ class Link:
         self._add(len(chunk))
         if was_empty:
             self.reader.offer(self)
+
+    def relieve(self) -> None:
+        """Take up no more room than need be: nothing is to come for a while."""
+        if not self.entries:
+            self.entries = NOTHING
 
     def count_in(self, items: int) -> None:
         """Count items that were taken and may yet come back, so that the writer does not take their room."""
@@ -243,7 +257,7 @@ class Link:
         """Forget what is in it and take nothing more; gives the number of items forgotten."""
         forgotten, self.queued = self.queued, 0
         self.is_closed = True
-        self.entries.clear()
+        self.entries = NOTHING
         if self.is_full:
             self._has_room()
         return forgotten

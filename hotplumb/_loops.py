@@ -27,7 +27,7 @@ import os
 import sys
 from collections import deque
 from collections.abc import Callable, Sequence
-from functools import lru_cache
+from functools import cache, lru_cache
 from itertools import islice
 from time import perf_counter
 from types import CodeType, FrameType, FunctionType, TracebackType
@@ -178,12 +178,13 @@ class Text:
         self.stages[len(self.lines)] = stage
         self.functions.append(runner.kept.append if runner.node.kind == "collect" else runner.node.fn)
         self.owners[k] = runner
-        look = f"; v{k + 1} is None or look({k}, v{k + 1})" if runner.node.kind == "sink" else ""
-        self.lines.append((at.deep, f"v{k + 1} = f{k}({stage.value}){look}", k))
-        if runner.node.kind == "route":
+        answer = _variable(k + 1)
+        self.lines.append((at.deep, f"{answer} = f{k}({stage.value})", k))
+        if runner.node.kind in ("route", "sink"):
             self.stages[len(self.lines)] = stage
-            self._line(at, f"if type(v{k + 1}) is not str: v{k + 1} = name_of(v{k + 1})")
-        return f"v{k + 1}"
+            of_route = f"if type({answer}) is not str: {answer} = name_of({answer})"
+            self._line(at, of_route if runner.node.kind == "route" else f"if {answer} is not None: look({k}, {answer})")
+        return answer
 
     def _under(self, at: Place, runner: Runner, links: Sequence[Link], value: str, on: Way, pending: Pending) -> int:
         """Write what becomes of a value under a condition; gives the region of that."""
@@ -319,6 +320,12 @@ class Text:
             refuse_awaitables(node.kind, node.fn, [answer])
 
 
+@cache
+def _variable(n: int) -> str:
+    """The name of a variable, one object for all loops."""
+    return f"v{n}"
+
+
 def _timed(text: str, k: int | None) -> str:
     if k is None:
         return text
@@ -362,6 +369,10 @@ class Loop:
         members = list({id(visit.runner): visit.runner for visit in text.visits}.values())
         self.size = max(1, len(members))
         self._waiting = [runner.waiting for runner in members if runner is not head]
+        for runner in members:
+            if runner is not head:
+                for link in runner.inputs:
+                    link.relieve()  # what is inside goes through none from now on
         self._mets = {runner.key: runner.met for runner in members if runner.met is not None}
         self._counts = [0] * len(text.regions)
         self._seconds = [0.0] * len(text.functions)
@@ -373,7 +384,7 @@ class Loop:
         self._it: Any = None
         self._last: int | None = None  # place of the last value to be taken up, where it is not the chunk's
         for runner in {id(runner): runner for runner in (head, *members, *text.short_of)}.values():
-            runner.loops = [*(loop for loop in runner.loops or () if not loop.is_retired), self]
+            runner.loops = (*(loop for loop in runner.loops or () if not loop.is_retired), self)
         for runner in text.short_of:
             runner.is_first = True
         if self.is_worth:

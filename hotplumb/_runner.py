@@ -362,7 +362,7 @@ class Runner:
         self.unlooped = 0  # values worked on without a loop since anything was different
         self.is_first = False  # where a loop above stops short of it
         self.loop: Loop | None = None  # that begins here
-        self.loops: list[Loop] | None = None  # that take it in, or stop short of it
+        self.loops: tuple[Loop, ...] | None = None  # that take it in, or stop short of it
         self.met = Met() if may_hold(node.on_error or host.on_error) else None
 
         self.received = 0
@@ -474,6 +474,8 @@ class Runner:
             entry = link.take(most)
             if link.entries:
                 self.waiting.append(link)
+            elif self.loops is not None and self.loop is None:
+                link.relieve()  # what comes next goes through a loop
             if type(entry) is Chunk:
                 if link.is_ended:
                     link.is_ended = False
@@ -1159,7 +1161,8 @@ class Runner:
                 link.mark(END)
             if link.is_closed:  # meanwhile, before anybody wrote
                 self.reader_gone(link)
-        self.fit_outputs()
+        if lost or outputs:
+            self.fit_outputs()
         self.take_up(inputs)
         for link in self.inputs:
             link.is_marked = False
@@ -1179,8 +1182,9 @@ class Runner:
         """Take up the links there are, as the node is described now."""
         self.unloop()
         for link in self.inputs:
+            is_other = link.capacity != self.node.capacity
             link.resize(self.node.capacity, self.node.when_full)
-            if isinstance(link.writer, Runner):
+            if is_other and isinstance(link.writer, Runner):
                 link.writer.fit_outputs()
         ended = sum(link.is_ended or link.is_closed for link in self.inputs)
         self.open_inputs = self._is_producing() + len(self.inputs) - ended

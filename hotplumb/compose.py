@@ -45,6 +45,8 @@ Branch: TypeAlias = "Piece | Processing | Sequence[Any] | Mapping[Any, Any]"
 _SHORT = Repr()
 _SHORT.maxother = 80
 
+_TOO_DEEP = "a list or a mapping of branches contains itself, or too many stand one in another"
+
 
 @attrs.frozen
 class _Read:
@@ -257,9 +259,12 @@ def merge(*above: object, capacity: int = CAPACITY_ITEMS) -> Node | Pipeline:
     "a" -> "merge"
     "b" -> "merge"
     "merge" -> "collect"
+
+    Raises:
+        JoinError: a list or a mapping has nothing in it, or what is no node.
     """
-    pieces = [each for each in above if _is_piece(each)]
-    node = constructors.merge(*[each for each in above if not _is_piece(each)], capacity=capacity)
+    pieces = [each for each in above if _is_branch(each)]
+    node = constructors.merge(*[each for each in above if not _is_branch(each)], capacity=capacity)
     return join(pieces, node) if pieces else node
 
 
@@ -317,10 +322,13 @@ def route(
     >>> hp.run(topology)
     {'out': [1, 3]}
     >>> hp.run(hp.source(range(4)) | hp.route(parity, hp.collect().named("odd"), hp.collect().named("even")))
-    {'even': [0, 2], 'odd': [1, 3]}
+    {'odd': [1, 3], 'even': [0, 2]}
+
+    Raises:
+        JoinError: the list or the mapping has no branches, or one is no node.
     """
-    pieces = [each for each in branches if _is_piece(each)]
-    keys = [each for each in branches if not _is_piece(each)]
+    pieces = [each for each in branches if _is_branch(each)]
+    keys = [each for each in branches if not _is_branch(each)]
     node = constructors.route(choose, *keys, concurrency=concurrency, capacity=capacity, on_error=on_error)
     if not pieces:
         return node
@@ -377,21 +385,44 @@ def drawable(graph: object) -> Topology | Pipeline | None:
     return _piece(graph) if _is_piece(graph) else None
 
 
+def _nodes_of(value: object) -> Nodes | None:
+    """The nodes of the pipeline that `value` is or makes, if any."""
+    return _piece(value).nodes() if _is_piece(value) else None
+
+
+Topology._nodes_of = _nodes_of
+
+
 # ---- pieces
 
 
 def _is_piece(value: object) -> bool:
     """Whether it is what `|` joins, and no key."""
-    match value:
-        case list():
-            return any(map(_is_piece, value))
-        case Mapping():
-            return any(map(_is_piece, value.values()))
+    try:
+        match value:
+            case list():
+                return any(map(_is_piece, value))
+            case Mapping():
+                return any(map(_is_piece, value.values()))
+    except RecursionError:
+        raise JoinError(_TOO_DEEP) from None
     return isinstance(value, Piece) or is_process(value)
+
+
+def _is_branch(value: object) -> bool:
+    """Whether it is given to a function as branches: what is empty, too, is more likely a list of none than a key."""
+    return _is_piece(value) or (isinstance(value, list | Mapping) and not value)
 
 
 def _piece(value: object) -> Pipeline:
     """The pipeline that a value is or makes."""
+    try:
+        return _made_piece(value)
+    except RecursionError:
+        raise JoinError(_TOO_DEEP) from None
+
+
+def _made_piece(value: object) -> Pipeline:
     match value:
         case Pipeline():
             return value
@@ -516,7 +547,11 @@ def _choosing(upper: Pipeline, lower: Pipeline) -> Iterator[_Step]:
 
 
 def _sure(choose: Callable[[Any], Any], choices: Mapping[Key, Key]) -> Callable[[Any], Any]:
-    """`choose`, which fails where it names no branch."""
+    """`choose`, which fails where it names no branch.
+
+    Its `choosing` makes the same of another function: what a topology calls when another route takes its place, with
+    the outputs that there are beside.
+    """
     chosen: Any
     if is_async(choose):
 
@@ -532,7 +567,12 @@ def _sure(choose: Callable[[Any], Any], choices: Mapping[Key, Key]) -> Callable[
             except (KeyError, TypeError):  # a TypeError where it cannot be hashed as it is
                 return _output(choose, choice, choices)
 
-    return cast(Callable[[Any], Any], functools.update_wrapper(chosen, _unwrapped(choose), updated=()))
+    def choosing(other: Callable[[Any], Any], outputs: Iterable[Key]) -> Callable[[Any], Any]:
+        return _sure(other, {**choices, **{output: output for output in outputs if output not in choices}})
+
+    functools.update_wrapper(chosen, _unwrapped(choose), updated=())
+    chosen.choosing = choosing
+    return cast(Callable[[Any], Any], chosen)
 
 
 def _output(choose: Callable[[Any], Any], choice: Any, choices: Mapping[Key, Key]) -> Key:

@@ -19,8 +19,10 @@ import re
 import shutil
 import subprocess
 import unicodedata
-from collections.abc import Callable, Iterator, Mapping
+from bisect import bisect_right
+from collections.abc import Callable, Container, Iterator, Mapping
 from contextlib import suppress
+from itertools import accumulate
 from os import PathLike
 from pathlib import Path
 from typing import Any, Literal
@@ -28,7 +30,7 @@ from typing import Any, Literal
 import attrs
 
 from hotplumb.compose import Branch, Pipeline, drawable
-from hotplumb.errors import HotplumbError, UsageError
+from hotplumb.errors import CycleError, HotplumbError, UsageError
 from hotplumb.keys import AllErrors, Errors, Key, Output, canonical, key_order
 from hotplumb.nodes import Kind, Node
 from hotplumb.topology import Pictured, Topology, node_key
@@ -135,12 +137,17 @@ class Drawing:
     def tree(self, width: int | None = None) -> str:
         """Return it as lines for a terminal, from the sources down.
 
-        They are cut off after `width` columns.  The signs::
+        They are cut off after `width` columns, at least 1.  The signs::
 
             ▷ source    ◇ route    ● stateful    ◉ process    ○ any other    ■ sink    ! error stream
             name:       the output of the route above that is read
             ← keys      what is read, where that is not just the node above
+
+        Raises:
+            UsageError: there are no columns.
         """
+        if width is not None and width < 1:
+            raise UsageError(f"tree({width!r}): give the number of columns, at least 1")
         lines = list(_Tree(self).lines()) or [("", "(no node is active)")]
         return "\n".join(_line(before, text, width) for before, text in lines)
 
@@ -262,6 +269,7 @@ def draw(graph: Topology | Branch) -> Drawing:
     ■ "out"  collect  ← "half", "parity"["odd"]
 
     Raises:
+        CycleError: nodes of a pipeline read each other by key.
         UsageError: `graph` is neither.
     """
     match drawable(graph):
@@ -281,6 +289,8 @@ def _drawn(nodes: dict[Key, Node], epoch_of: Callable[[Key], int]) -> Drawing:
     reads = {key: node.reads for key, node in nodes.items()}
     reads |= {node_key(read): () for node in nodes.values() for read in node.reads if node_key(read) not in nodes}
     places = {key: place for place, key in enumerate(_upstream_first(reads))}
+    if len(places) < len(reads):
+        raise CycleError(_cycle(reads, places), "let one of them read something else")
     boxes = tuple(_box(key, nodes[key], epoch_of(key)) if key in nodes else _box_elsewhere(key) for key in places)
     arrows = tuple(_arrow(read, places[key], places) for key in places for read in reads[key])
     failures = tuple(
@@ -321,6 +331,17 @@ def _upstream_first(reads: dict[Key, tuple[Key, ...]]) -> list[Key]:
             if not missing[reader]:
                 ready.append(reader)
     return ordered
+
+
+def _cycle(reads: Mapping[Key, tuple[Key, ...]], ordered: Container[Key]) -> list[Key]:
+    """The keys on a cycle, from one down to itself: each that could not be ordered reads another one."""
+    key = next(key for key in reads if key not in ordered)
+    way: dict[Key, None] = {}  # upwards
+    while key not in way:
+        way[key] = None
+        key = next(above for above in map(node_key, reads[key]) if above not in ordered)
+    keys = [*way]
+    return [key, *reversed(keys[keys.index(key) :])]
 
 
 # ---- text
@@ -371,19 +392,15 @@ def _in_dot(text: str) -> str:
     return text.replace("\\", "\\\\").replace('"', '\\"').replace("&", "&amp;")
 
 
-def _columns(text: str) -> int:
+def _columns(character: str) -> int:
     """How many columns of a terminal it takes."""
-    return sum(0 if unicodedata.combining(each) else 1 + (unicodedata.east_asian_width(each) in "WF") for each in text)
+    return 0 if unicodedata.combining(character) else 1 + (unicodedata.east_asian_width(character) in "WF")
 
 
 def _cut(text: str, width: int) -> str:
     """As much of it as fits."""
-    if _columns(text) <= width:
-        return text
-    room = width - 1
-    while _columns(text) > room:  # a line is a few hundred characters at the most
-        text = text[:-1]
-    return f"{text}…"
+    columns = list(accumulate(map(_columns, text)))  # taken up to and with each character
+    return text if not text or columns[-1] <= width else f"{text[: bisect_right(columns, width - 1)]}…"
 
 
 def _line(before: str, text: str, width: int | None) -> str:

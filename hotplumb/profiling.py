@@ -18,7 +18,7 @@ from typing import Any
 import attrs
 
 from hotplumb._supervision import Policy
-from hotplumb.compose import Branch, topology_of
+from hotplumb.compose import Branch, in_order, topology_of
 from hotplumb.drawing import key_text
 from hotplumb.errors import UsageError
 from hotplumb.keys import Key
@@ -118,7 +118,8 @@ def profile(
         )
     plumbing, selector = Plumbing(topology_of(topology, items), on_error=on_error, shared=shared), _TimedSelector()
     with asyncio.Runner(loop_factory=lambda: asyncio.SelectorEventLoop(selector)) as runner:
-        return runner.run(_measured(plumbing, selector))
+        found = runner.run(_measured(plumbing, selector))
+    return attrs.evolve(found, collected=in_order(topology, found.collected))
 
 
 class _TimedSelector(selectors.DefaultSelector):

@@ -15,8 +15,7 @@ Sources: Fries, VLDB 2022, for regions; Chi, VLDB 2018, for topologies.
 
 from __future__ import annotations
 
-from collections import Counter
-from collections.abc import Callable, Collection, Container, Hashable, Iterable
+from collections.abc import Callable, Collection, Container, Hashable, Iterable, Mapping
 from typing import TypeVar
 
 import attrs
@@ -25,7 +24,7 @@ from hotplumb.keys import Key
 
 Node = TypeVar("Node", bound=Hashable)
 
-Neighbours = Callable[[Key], Iterable[Key]]
+Neighbours = Callable[[Key], Collection[Key]]
 """The keys next to a node in the graph as it runs, in one direction."""
 
 
@@ -59,16 +58,35 @@ def region_of(
         unsettled: nodes touched by earlier changes that have not settled.
         without: a clause to leave out, for tests of the tests: "family", "paths" or "unsettled".
     """
-    leading = reach(touched, sources)
+    leading, links = _leading(touched, sources)
     anchored = set(touched)
-    links = Counter(source for key in leading for source in sources(key))
     for key in leading:
-        may_part = without != "family" and (links[key] >= 2 or is_many(key))
+        may_part = without != "family" and (links.get(key, 0) >= 2 or is_many(key))
         if may_part or (without != "unsettled" and key in unsettled):
             anchored.add(key)
-    inside = anchored if without == "paths" else reach(anchored, lambda key: leading.intersection(readers(key)))
+    inside = anchored if without == "paths" else reach(anchored, lambda key: _among(leading, readers(key)))
     heads = {key for key in inside if not any(source in inside for source in sources(key))}
     return Region(frozenset(inside), frozenset(heads), frozenset(reach(inside, readers) - inside))
+
+
+def _leading(touched: Collection[Key], sources: Neighbours) -> tuple[set[Key], dict[Key, int]]:
+    """All that leads, and how many links of each do."""
+    seen, todo = set(touched), list(touched)
+    links: dict[Key, int] = {}
+    while todo:
+        for key in sources(todo.pop()):
+            links[key] = links.get(key, 0) + 1
+            if key not in seen:
+                seen.add(key)
+                todo.append(key)
+    return seen, links
+
+
+def _among(wanted: set[Key], keys: Collection[Key]) -> list[Key]:
+    """Those of `keys` that are wanted; where keys can be looked up, at the cost of the fewer of the two."""
+    if isinstance(keys, Mapping) and len(keys) > len(wanted):
+        return [key for key in wanted if key in keys]
+    return [key for key in keys if key in wanted]
 
 
 def reach(starts: Iterable[Node], next_to: Callable[[Node], Iterable[Node]]) -> set[Node]:

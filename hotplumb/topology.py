@@ -16,11 +16,12 @@ import gc
 import inspect
 import weakref
 from collections import deque
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, MutableMapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, MutableMapping, Sequence
 from contextlib import contextmanager
 from itertools import chain, islice
 from operator import attrgetter, is_
 from reprlib import repr as short_repr
+from types import FunctionType
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, NoReturn, TypeAlias, TypeVar
 
 import attrs
@@ -39,7 +40,7 @@ from hotplumb.keys import AllErrors, Errors, Key, Output, canonical, freeze, key
 from hotplumb.nodes import Node, merge
 
 if TYPE_CHECKING:
-    from hotplumb.compose import Pipeline
+    from hotplumb.compose import Branch
 
 V = TypeVar("V")
 Factory: TypeAlias = Callable[[Any], Node | None]
@@ -318,6 +319,8 @@ class Topology(Pictured):
     _past: _Past
     _streams: frozenset[Errors]  # the error streams of single nodes that are active
 
+    _nodes_of: ClassVar[Callable[[object], Nodes | None]]  # of a pipeline: the work of `compose`, built on this module
+
     def __init__(self, factory: Factory | None = None) -> None:
         _checked_factory("Topology", factory)
         self.__attrs_init__(factory, (), frozenset(), {}, {}, {}, _Past(), frozenset())
@@ -332,16 +335,15 @@ class Topology(Pictured):
             OpenEnd: the node reads nothing and is no source.
             TopologyError: it makes no topology: `UnmetDependency`, `CycleError`, `FactoryError`.
         """
-        return self._edited([self._addition("add", key, node)])
-
-    def _addition(self, method: str, key: object, node: Node) -> Edit:
-        name = _own_key(method, key)
-        if name in self._given or self._places.get(name) is not None:
+        name = _own_key("add", key)
+        if self._is_known(name):
             raise DuplicateKey(name)
-        return Edit("add", name, _checked(method, name, node))
+        return self._edited([Edit("add", name, _checked("add", name, node))])
 
-    def add_pipeline(self, pipeline: Pipeline) -> Topology:
-        """Give all nodes of a pipeline at once.  Its last nodes may be open: what reads them can be given by key.
+    def add_pipeline(self, pipeline: Branch) -> Topology:
+        """Give all nodes of a pipeline, or of what makes one, at once.
+
+        Its last nodes may be open: what reads them can be given by key.
 
         >>> import hotplumb as hp
         >>> parsed = hp.source(["1", "2"]) | hp.map(int)
@@ -349,17 +351,28 @@ class Topology(Pictured):
         {'out': [1, 2]}
 
         Raises:
-            DuplicateKey: one of its keys is there already.
+            DuplicateKey: one of its keys is there already; it names both nodes.
             OpenEnd: nothing is joined to its start.
             TopologyError: as for `add`.
         """
-        nodes = getattr(pipeline, "nodes", None)
+        nodes = Topology._nodes_of(pipeline)
         if nodes is None:
             raise UsageError(f"add_pipeline({short_repr(pipeline)}): give a pipeline, what `a | b` makes")
-        return self._edited([self._addition("add_pipeline", key, node) for key, node in nodes().items()])
+        return self._edited([self._addition(key, node) for key, node in nodes.items()])
+
+    def _addition(self, key: Key, node: Node) -> Edit:
+        name = _own_key("add_pipeline", key)
+        if self._is_known(name):
+            both = f"as a {self._known(name).kind}, and is a {node.kind} of the pipeline"
+            raise DuplicateKey(
+                name, f"is there already, {both}: give one a name of its own, node.named(...) or pipeline.named(...)"
+            )
+        return Edit("add", name, _checked("add_pipeline", name, node))
 
     def replace(self, key: object, node: Node) -> Topology:
         """Give another node for a key that is given, or active as the factory made it.
+
+        A route in the place of a pipeline's gives its values to the same branches, by their names or indexes.
 
         Raises:
             UnknownKey: `key` is neither.
@@ -370,7 +383,10 @@ class Topology(Pictured):
         if isinstance(node, Node) and not node.reads and not node.is_source:
             how = f"hp.{node.kind}(..., *topology.reads({canonical(name)}))"
             raise OpenEnd(name, node.kind, f"reads nothing: give it the keys that the one before reads, {how}")
-        return self._edited([Edit("replace", name, _checked("replace", name, node))])
+        return self._edited([self._replacement(name, _checked("replace", name, node))])
+
+    def _replacement(self, key: Key, node: Node, outputs: Iterable[Key] = ()) -> Edit:
+        return Edit("replace", key, _choosing(self._known(key), node, outputs))
 
     def remove(self, key: object) -> Topology:
         """Take a given node back; where it is still needed, the factory is asked for one.
@@ -386,23 +402,27 @@ class Topology(Pictured):
     def update(self, nodes: Mapping[Any, Node | None]) -> Topology:
         """Make several edits at once, which are checked as one: None removes a given node, a node adds or replaces.
 
+        A route in the place of a pipeline's gives its values to the same branches, as for `replace`, and to those among
+        `nodes` that read an output of it.
+
         Raises:
             UnknownKey: a key to remove is not given.
             UsageError: two keys are equal when frozen.
             OpenEnd, TopologyError: as for `add`.
         """
-        edits = {edit.key: edit for edit in (self._update(key, node) for key, node in nodes.items())}
+        outputs = _outputs_read(nodes.values())
+        edits = {edit.key: edit for edit in (self._update(key, node, outputs) for key, node in nodes.items())}
         if len(edits) != len(nodes):
             raise UsageError("update(...): two of the keys given are equal when frozen, so one edit would be lost")
         return self._edited(list(edits.values()))
 
-    def _update(self, key: object, node: Node | None) -> Edit:
+    def _update(self, key: object, node: Node | None, outputs: Mapping[Key, Sequence[Key]]) -> Edit:
         name = _own_key("update", key)
         if node is None:
             self._check_given(name)
             return Edit("remove", name)
-        kind: Literal["add", "replace"] = "replace" if self._is_known(name) else "add"
-        return Edit(kind, name, _checked("update", name, node))
+        _checked("update", name, node)
+        return self._replacement(name, node, outputs.get(name, ())) if self._is_known(name) else Edit("add", name, node)
 
     def refactor(self, factory: Factory | None) -> Topology:
         """Take another factory, and ask it for every needed key that is not given.
@@ -507,6 +527,23 @@ class Topology(Pictured):
         """The nodes that read an active node."""
         return frozenset(self._place(key).readers)
 
+    def sources_of(self, key: Key) -> Collection[Key]:
+        """The nodes that a node reads, as often as it does; the key is frozen, and active: for long walks.
+
+        :meta private:
+        """
+        place = self._places[key]
+        is_each_once = len(place.sources) == len(place.node.reads)
+        return place.sources if is_each_once else [node_key(read) for read in place.node.reads]
+
+    def readers_of(self, key: Key) -> Collection[Key]:
+        """The nodes that read it, likewise.
+
+        :meta private:
+        """
+        readers: Collection[Key] = self._places[key].readers
+        return readers
+
     def upstream(self, key: object) -> frozenset[Key]:
         """The nodes that an active node reads, and what they read, up to the sources."""
         place = self._place(key)
@@ -542,6 +579,9 @@ class Topology(Pictured):
 
     def _is_known(self, key: Key) -> bool:
         return key in self._given or self._places.get(key) is not None
+
+    def _known(self, key: Key) -> Node:
+        return self._given[key] if key in self._given else self._places[key].node
 
     def _check_known(self, key: Key) -> None:
         if not self._is_known(key):
@@ -893,6 +933,31 @@ def _check_gives(node: Node, read: Key, reader: Key) -> None:
         raise TopologyError(
             f"{text}, but only a route or a process has outputs, and that is a {node.kind}: read its key"
         )
+
+
+def _choosing(before: Node, node: Node, outputs: Iterable[Key]) -> Node:
+    """`node` as it takes the place of another: both routes, it chooses between the same branches, and `outputs`.
+
+    Only routes of pipelines know their branches; one that does keeps its own.
+    """
+    choosing = _choosing_of(before) if node.kind == "route" and _choosing_of(node) is None else None
+    return node if choosing is None else attrs.evolve(node, fn=choosing(node.fn, outputs))
+
+
+def _choosing_of(node: Node) -> Callable[..., Any] | None:
+    """What makes another function choose between the branches of a pipeline's route; None for any other node."""
+    is_ours = node.kind == "route" and isinstance(node.fn, FunctionType)  # an object may have any attribute
+    return getattr(node.fn, "choosing", None) if is_ours else None
+
+
+def _outputs_read(nodes: Iterable[object]) -> dict[Key, list[Key]]:
+    """{the key of a node: the names of its outputs that `nodes` read}."""
+    outputs: dict[Key, list[Key]] = {}
+    for node in nodes:
+        for read in node.reads if isinstance(node, Node) else ():
+            if isinstance(read, Output):
+                outputs.setdefault(read.key, []).append(read.name)
+    return outputs
 
 
 def _why_no_node(made: object) -> str:

@@ -1025,6 +1025,11 @@ class Run:
             self.note(*exc.args)
         except BrokenOff:
             self.is_cut_short = True
+        except hp.NodeError as exc:  # without a process nothing goes on, and while draining nothing may be held
+            if exc.key not in self.forced or not isinstance(exc.__cause__, asyncio.CancelledError):
+                raise
+            self.is_cut_short = True
+            self.tell(f"{exc}")
         left = asyncio.all_tasks() - before
         if left:
             self.note("clean", f"tasks are left: {left}")

@@ -540,14 +540,35 @@ def test_a_pipeline_is_added_to_a_topology() -> None:
 def test_a_pipeline_is_added_whole_or_not_at_all() -> None:
     """A key that is there already, an open start, and what is no pipeline."""
     topology = hp.Topology().add_pipeline(A | F)
-    with pytest.raises(hp.DuplicateKey, match='"a" is there already'):
-        topology.add_pipeline(A | hp.collect().named("g"))
+    words = r'"a" is there already, as a source, and is a map of the pipeline: give one .* pipeline.named\(...\)'
+    with pytest.raises(hp.DuplicateKey, match=words):
+        topology.add_pipeline(hp.map(one, "f").named("a") | hp.collect().named("g"))
     with pytest.raises(hp.OpenEnd, match='"b" is a map that reads nothing'):
         topology.add_pipeline(B | hp.collect())
     with pytest.raises(hp.UsageError, match=r"add_pipeline\(<.*\): give a pipeline"):
         topology.add_pipeline(hp.Plumbing(topology))  # type: ignore[arg-type]
     with pytest.raises(hp.UsageError, match=r"add_pipeline\(None\): give a pipeline"):
         topology.add_pipeline(None)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(
+    ("given", "keys"),
+    [
+        (A, ["a"]),
+        ([A, hp.source([1]).named("s")], ["a", "s"]),
+        ({"odd": hp.map(one, "a").named("b")}, ["b"]),
+        (hp.source([1]) | [B, {"x": C}, parity], ["source", "parity", "b", "c"]),
+    ],
+)
+def test_whatever_makes_a_pipeline_is_added_to_a_topology(given: Any, keys: list[str]) -> None:
+    """What `run` takes: a node, a list, a mapping."""
+    assert [edit.key for edit in hp.Topology().add_pipeline(given).edits] == keys
+
+
+def test_an_object_is_added_to_a_topology() -> None:
+    """It is a node that reads nothing yet, and that is said as of any other."""
+    with pytest.raises(hp.OpenEnd, match='"Identity" is a process that reads nothing'):
+        hp.Topology().add_pipeline(Identity())
 
 
 @pytest.mark.parametrize("items", [[1, 2], (1, 2), range(1, 3), lambda: iter([1, 2])])
@@ -635,6 +656,19 @@ def test_an_end_that_is_read_by_key_is_not_open() -> None:
         hp.run(hp.broadcast(A | B, hp.collect(hp.errors("b")).named("out")))
 
 
+def endless_list(*first: Any) -> list[Any]:
+    branches = [*first]
+    branches.append(branches)
+    return branches
+
+
+def nested(depth: int) -> Any:
+    branch: Any = B
+    for _ in range(depth):
+        branch = {"name": branch}
+    return branch
+
+
 JOINS: list[tuple[Callable[[], Any], str]] = [
     (lambda: A | 3, "3 is no node: join what hp.map"),
     (lambda: None | A, "None is no node"),
@@ -654,6 +688,17 @@ JOINS: list[tuple[Callable[[], Any], str]] = [
     (lambda: A | [], r"broadcast\(\) of no branches"),
     (lambda: A | {}, "a mapping of no branches"),
     (lambda: A | [parity], "test_compose.parity has no branches to choose from"),
+    (lambda: hp.route(parity, []), "test_compose.parity has no branches to choose from"),
+    (lambda: hp.route(parity, {}), "a mapping of no branches"),
+    (lambda: hp.merge([]), r"broadcast\(\) of no branches"),
+    (lambda: hp.merge({}), "a mapping of no branches"),
+    (lambda: hp.broadcast([]), r"broadcast\(\) of no branches"),
+    (lambda: hp.broadcast({}), "a mapping of no branches"),
+    (lambda: A | endless_list(), "contains itself"),
+    (lambda: A | endless_list(B), "contains itself"),
+    (lambda: hp.run(endless_list()), "contains itself"),
+    (lambda: hp.route(parity, endless_list()), "contains itself"),
+    (lambda: A | nested(100_000), "too many stand one in another"),
     (lambda: A | [B, C, one, parity], "a list with 2 choosers, test_compose.one and test_compose.parity: keep one"),
     (lambda: A | [parity, B, parity], "a list with 2 choosers"),
     (lambda: A | [B, parity, C], "test_compose.parity stands among the branches of a list: a chooser stands last"),
@@ -1001,6 +1046,117 @@ def test_an_edited_pipeline_equals_the_one_written_that_way(form: str) -> None:
         assert edited != topology
     added = hp.Topology().add_pipeline(A | B | F).add("c", hp.map(one, "b")).replace("f", hp.collect("c"))
     assert added == (A | B | C | F).topology()
+
+
+async def slow_misspelt(value: int) -> str:
+    return "cc"
+
+
+def misspelt(value: int) -> str:
+    return "cc"
+
+
+def by_name(value: int) -> str:
+    return "c" if value % 2 else "b"
+
+
+def routed(choose: Callable[[int], Any]) -> hp.Topology:
+    """Branches that are called by name."""
+    return (A | hp.route(choose).named("by") | {"b": B, "c": hp.map(two).named("c")} | F).topology()
+
+
+def listed(choose: Callable[[int], Any]) -> hp.Topology:
+    """Branches that are called by name or index; a lambda's key is "route"."""
+    return (A | [B, hp.map(two).named("c"), choose] | F).topology()
+
+
+@pytest.mark.parametrize("edit", ["replace", "update"])
+@pytest.mark.parametrize(
+    "choose", [lambda value: "c", by_name, partial(by_name), operator.itemgetter(0), slow_misspelt]
+)
+def test_a_replaced_chooser_keeps_the_branches(edit: str, choose: Callable[[int], Any]) -> None:
+    """It is the one that would have been written there, whatever kind of function it is."""
+    topology, route = routed(parity), hp.route(choose, "a")
+    edited = topology.replace("by", route) if edit == "replace" else topology.update({"by": route})
+    assert edited == routed(choose)
+    assert edited != topology
+
+
+def test_a_replaced_chooser_may_give_indexes() -> None:
+    """Those of the branches as they were listed."""
+    edited = listed(lambda value: "b").replace("route", hp.route(lambda value: value % 2, "a"))
+    assert edited == listed(lambda value: value % 2)
+    assert Counter(hp.run(edited)["f"]) == Counter([2, 3, 5, 6])
+
+
+@pytest.mark.parametrize("choose", [misspelt, slow_misspelt])
+def test_a_replaced_chooser_that_names_no_branch_fails(choose: Callable[[int], Any], seed: int) -> None:
+    """Also where it took the place of one that had been replaced already."""
+    first = listed(lambda value: 0)
+    edited = first.replace("route", hp.route(by_name, "a")).replace("route", hp.route(choose, "a"))
+    found = failure(edited, seed)
+    assert isinstance(found.__cause__, hp.UnknownBranch)
+    assert found.__cause__.valid == ("b", "c", 0, 1)
+
+
+def test_a_route_with_branches_of_its_own_keeps_these() -> None:
+    """A node of another pipeline is taken as it is there."""
+    route = (A | [B, C, D, lambda value: value % 3] | F).topology().active["route"]
+    edited = listed(lambda value: 0).update({"route": route, "d": hp.collect(hp.output("route", "d"))})
+    assert edited.active["route"] == route
+    assert hp.run(edited)["d"] == [2]
+    assert listed(lambda value: 0).replace("route", route).active["route"] == route
+
+
+def test_an_update_gives_a_route_outputs_with_those_who_read_them() -> None:
+    """Beside the branches that it has, which are still checked, and whose indexes still mean them."""
+
+    def three_ways(value: int) -> Any:
+        return ["b", 1, "third"][value % 3]
+
+    topology = listed(lambda value: 0)
+    new = {"route": hp.route(three_ways, "a"), "out": hp.collect(hp.output("route", "third"))}
+    found = hp.run(topology.update({**new, "by index": hp.collect(hp.output("route", 1))}))
+    assert found["out"] == [2]
+    assert Counter(found["f"]) == Counter([2 * 1, 3 + 1, 2 * 4])
+    assert found["by index"] == []
+    with pytest.raises(hp.NodeError, match='"b", "c", 0, 1, "third"'):
+        hp.run(topology.update({**new, "route": hp.route(misspelt, "a")}))
+
+
+def test_a_bare_route_stays_bare() -> None:
+    """Keys alone say nothing about which outputs there are, and attributes of a user's object are not ours."""
+
+    class Choosing:
+        def choosing(self, *args: Any) -> Any:
+            raise AssertionError
+
+        def __call__(self, value: int) -> str:
+            return "b"
+
+    bare = hp.Topology().add("a", A).add("by", hp.route(Choosing(), "a")).add("f", hp.collect(hp.output("by", "odd")))
+    assert bare.replace("by", hp.route(parity, "a")).active["by"] == hp.route(parity, "a")
+    assert hp.run(bare.replace("by", hp.route(parity, "a"))) == {"f": [1, 3]}
+    assert bare.replace("f", hp.collect("by")).active["f"].reads == ("by",)
+
+
+def test_a_running_chooser_is_replaced(seed: int) -> None:
+    """By one that gives indexes where the one before gave names; no value is lost."""
+
+    async def main() -> None:
+        pipeline = hp.source(forever).named("a") | [B, C, lambda value: "b"] | F
+        async with hp.Plumbing(pipeline) as plumbing:
+            await asyncio.sleep(1)
+            change = await plumbing.replace("route", hp.route(lambda value: 1, "a"))
+            assert change.replaced == {"route"}
+            await asyncio.sleep(1)
+            received = plumbing.statistics().nodes["c"].received
+            await plumbing.drain()
+            found = plumbing.collected()["f"]
+        assert received
+        assert found == [value + 1 for value in range(len(found))]
+
+    run(main, seed)
 
 
 def test_replacing_by_a_node_that_reads_nothing_shows_how_to_keep_the_reads() -> None:

@@ -365,6 +365,27 @@ def test_a_wide_character_takes_two_columns() -> None:
     assert drawing.tree(10).split("\n")[0] == '▷ "日本語…'
 
 
+@pytest.mark.parametrize("width", [0, -1])
+def test_a_tree_has_a_column_at_least(width: int) -> None:
+    """Nothing can be cut to fit into less."""
+    with pytest.raises(hp.UsageError, match=rf"tree\({width}\): give the number of columns, at least 1"):
+        hp.draw(piece()).tree(width)
+
+
+def test_a_long_line_is_cut_in_one_go() -> None:
+    """A node may read ten thousand: what is cut off is not measured again for each character."""
+    measured = 0
+
+    class Counted(str):
+        def __getitem__(self, part: Any) -> str:
+            nonlocal measured
+            measured += 1
+            return Counted(super().__getitem__(part))
+
+    assert module._cut(Counted("x" * 10_000), 80) == f"{'x' * 79}…"
+    assert measured < 10
+
+
 def test_an_accent_takes_no_column() -> None:
     """Characters that are put together from two are counted once."""
     key = "e\u0301" * 3
@@ -513,6 +534,17 @@ def test_what_does_not_run_is_not_drawn() -> None:
     """A given node that no sink needs is not active."""
     topology = graph(n=hp.source([]), idle=hp.map(parse, "n"), out=hp.collect("n"))
     assert [box.key for box in hp.draw(topology).boxes] == ['"n"', '"out"']
+
+
+def test_nodes_that_read_each_other_are_no_drawing() -> None:
+    """They have no order, and what reads them would be missing; the keys on the cycle are named."""
+    odd = hp.broadcast(
+        hp.map(float, "str"), hp.map(str, "float"), hp.map(parse, "str") | hp.collect(), hp.source([1]) | hp.sink(print)
+    )
+    with pytest.raises(hp.CycleError, match="is a cycle: let one of them") as found:
+        hp.draw(odd)
+    assert set(found.value.cycle) == {"float", "str"}
+    assert found.value.cycle[0] == found.value.cycle[-1]
 
 
 @pytest.mark.parametrize("wrong", [None, {}, 5, "topology"])

@@ -181,6 +181,12 @@ def test_a_pipeline_is_profiled_with_its_items() -> None:
     assert {row.key: row.received for row in profile.rows} == {"items": 0, "spin": 3, "collect": 3}
 
 
+def test_what_was_collected_comes_in_the_order_written() -> None:
+    """As `run` returns it."""
+    pipeline = hp.source([1]) | [hp.collect().named("z"), hp.collect().named("a")]
+    assert list(hp.profile(pipeline).collected) == list(hp.run(pipeline)) == ["z", "a"]
+
+
 def test_nodes_share_what_the_run_is_given() -> None:
     """`shared` is there while it is profiled, too."""
 
