@@ -660,6 +660,7 @@ def draining_on_signals(plumbing: Plumbing, timeout_s: float | None) -> Iterator
     def catch(signum: int, _: FrameType | None) -> None:
         caught.append(signum)
         if len(caught) > 1:
+            loop.call_soon_threadsafe(owner.cancel)  # Python drops what is raised in some places, such as a finalizer
             raise _exit_for(signum)
         loop.call_soon_threadsafe(lambda: draining.append(loop.create_task(drain())))
 

@@ -230,6 +230,41 @@ hp.run(graph(**nodes), drain_timeout_s=None)
 
 
 @both
+def test_the_second_signal_stops_where_python_drops_what_it_raises(signum: int) -> None:
+    """In a finalizer an exception is only reported, not raised."""
+    code, out, err = signalled(
+        STUCK
+        + """
+class Final:
+    def __del__(self):
+        ready()
+        time.sleep(0.5)
+
+def finalize(value):
+    if value == 8:
+        Final()
+
+async def more_when_draining():
+    try:
+        while True:
+            yield 0
+            await asyncio.sleep(0.001)
+    finally:
+        yield 8
+
+nodes["t"] = hp.source(more_when_draining)
+nodes["final"] = hp.sink(finalize, "t")
+hp.run(graph(**nodes), drain_timeout_s=None)
+""",
+        signum,
+        signum,
+    )
+    assert code == stopped_code(signum)
+    assert out == "closed\n"
+    assert "Exception ignored in" in err
+
+
+@both
 def test_the_second_signal_ends_a_plain_function_that_does_not_return(signum: int) -> None:
     """Nothing else could: while it runs the loop does not."""
     code, out, _ = signalled(
