@@ -1376,7 +1376,7 @@ def hung(notes: Notes, name: str, call: str, is_deaf: bool) -> Plain:
 
 @pytest.mark.parametrize("is_deaf", [False, True], ids=["heeds", "deaf"])
 @pytest.mark.parametrize(("name", "call", "how"), HUNG)
-def test_force_gives_up_a_step_that_hangs(name: str, call: str, how: str, is_deaf: bool, seed: int) -> None:
+def test_force_gives_up_a_step_that_hangs(name: str, call: str, how: Any, is_deaf: bool, seed: int) -> None:
     """The change goes on without state, as where a failed step is discarded; what swallows that is left behind."""
     notes = Notes()
 
@@ -1444,8 +1444,7 @@ def test_a_cancellation_of_its_own_holds_the_node(flavour: str, call: str, seed:
     notes = Notes()
     name = "new" if call == "restore" else "old"
 
-    class Cancelled(FLAVOURS[flavour]):  # type: ignore[misc]
-        pass
+    Cancelled = type("Cancelled", (FLAVOURS[flavour],), {})
 
     async def cancelled(process: Any, *args: Any) -> Any:
         if process.name == name and f"{name} {call}" not in notes.hung:
@@ -1457,7 +1456,7 @@ def test_a_cancellation_of_its_own_holds_the_node(flavour: str, call: str, seed:
         return await result if asyncio.iscoroutine(result) else result
 
     setattr(Cancelled, call, cancelled)
-    how = "flush" if call == "end" else "carry"
+    how: Any = "flush" if call == "end" else "carry"
 
     async def main() -> list[Any]:
         def make(made: str) -> hp.Node:
