@@ -1028,9 +1028,11 @@ class Runner:
             self.left = left
             self._flushed(cause)
             return
-        if link is not None and link.is_closed:  # it has finished meanwhile: there is nowhere to try this again from
-            link, is_last = None, True
-            self.dropped -= 1
+        if item is not None and self.is_finished and not self.node.is_source:
+            is_last = True  # it takes nothing more, so it tries nothing again
+            if link is not None:
+                link = None
+                self.dropped -= 1  # with what its links held
         self.attempts += 1
         host = self.host
         policy = self.node.on_error or host.on_error
