@@ -777,9 +777,10 @@ def test_what_a_node_that_nobody_reads_has_in_hand_is_not_kept_for_later_readers
 
     async def main() -> None:
         topology = graph(
-            s=hp.source([0, 1, 2]),
+            s=hp.source([0, 1]),
             n=hp.map(fail_first, "s", concurrency=2, on_error=policy),
-            first=hp.process(First, "s", "n"),
+            other=hp.source(hp.testing.script([hp.testing.Pause(0.5), 2])),
+            first=hp.process(First, "other", "n"),
             out=hp.collect("first"),
             failures=hp.collect(hp.ERRORS),
         )
