@@ -1028,11 +1028,11 @@ class Runner:
             self.left = left
             self._flushed(cause)
             return
-        if item is not None and self.is_finished and not self.node.is_source:
-            is_last = True  # it takes nothing more, so it tries nothing again
-            if link is not None:
-                link = None
-                self.dropped -= 1  # with what its links held
+        if link is not None and link.is_closed:  # it has finished meanwhile: there is nowhere to try this again from
+            link, is_last = None, True
+            self.dropped -= 1
+        elif self.is_finished and isinstance(self.driver, Calling):  # it keeps nothing for those who read it later
+            is_last = True
         self.attempts += 1
         host = self.host
         policy = self.node.on_error or host.on_error
@@ -1166,6 +1166,8 @@ class Runner:
         if lost or outputs:
             self.fit_outputs()
         self.take_up(inputs)
+        if inputs and self.is_finished:
+            self.is_finished = self.wants_finish = False
         for link in self.inputs:
             link.is_marked = False
         self.alignment = None
@@ -1324,11 +1326,17 @@ class Runner:
         except (Exception, asyncio.CancelledError) as exc:
             self.fail(self.call_name, None, exc, is_last=True)
 
+    def _keeps_item(self) -> bool:
+        """Whether it holds an item, or is about to try one again."""
+        trouble = self.trouble
+        is_undecided = trouble is not None and trouble.state != "failed" and trouble.handover is None
+        return is_undecided and not (self.is_ending or self.node.is_source)
+
     def _close_inputs(self) -> None:
         """Finish: forget what waits to be read, and tell the writers."""
         self.is_finished = True
         self.unloop()
-        if self.trouble is not None and self.trouble.state != "failed" and not (self.is_ending or self.node.is_source):
+        if self._keeps_item():
             self.out_of_trouble()  # what it kept is forgotten with the rest of the link
             if isinstance(self.driver, Calling):
                 self.driver.forget_oldest()

@@ -1343,9 +1343,13 @@ class Run:
             self.note("bounded", f"{link.source} -> {key} holds {link.queued} items; its capacity is {link.capacity}")
 
     def look_at_returned(self, link: Link) -> None:
-        """See whether a link holds too much; what several calls at once had in hand may be there beside it."""
+        """See whether a link holds too much.
+
+        What several calls at once had in hand may be there beside it; so may what one has, where a writer has sent what
+        it had when it was given up.
+        """
         in_hand = link.reader.node.concurrency if isinstance(link.reader, Runner) else 1
-        if in_hand > 1:
+        if in_hand > 1 or self.forced:
             self.note_peak(link, link.capacity, 2 * link.capacity + in_hand)
         self.look_at(link)
 

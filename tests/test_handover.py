@@ -1510,3 +1510,40 @@ def test_force_gives_up_the_beginning_of_what_is_exclusive(after_s: float, is_de
     found = testing.run(main, seed=seed)
     assert [value for _, value, _ in found if value != "end"] == [0, 1, 2, 3]
     assert [count for _, value, count in found if value != "end"] == [1, 2, 3, 4]
+
+
+def test_a_hand_over_that_is_held_outlives_its_readers(seed: int) -> None:
+    """Nobody wants more of the node, but the change is still to come through."""
+    notes = Notes(failing={"old snapshot"})
+
+    class Few:
+        """Takes no more after a second."""
+
+        def begin(self, context: hp.Context) -> None:
+            context.wake_at(now() + 1)
+            self.context = context
+
+        def process(self, value: Any) -> Any:
+            return value
+
+        def wake(self, _: float) -> None:
+            self.context.finish()
+
+    async def main() -> None:
+        topology = graph(
+            s=hp.source(GIVEN), p=node_of("plain", notes, "old"), few=hp.process(Few, "p"), out=hp.collect("few")
+        )
+        async with hp.Plumbing(topology) as plumbing:
+            await asyncio.sleep(AT_S)
+            with pytest.raises(hp.HandoverError):
+                await plumbing.replace("p", node_of("plain", notes, "new"))
+            await asyncio.sleep(1)
+            assert plumbing.statistics().nodes["few"].state == "finished"
+            assert plumbing.statistics().nodes["p"].state == "holding"
+            notes.failing.clear()
+            plumbing.retry("p")
+            assert (await plumbing.add("late", hp.collect("s"))).epoch == 2
+            await plumbing.join()
+        assert notes.closed == {"old": 1, "new": 1}
+
+    testing.run(main, seed=seed)
