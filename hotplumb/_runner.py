@@ -1161,6 +1161,7 @@ class Runner:
             link.attach_writer(self)
             if self.is_over:
                 link.mark(END)
+        for link in outputs:
             if link.is_closed:  # meanwhile, before anybody wrote
                 self.reader_gone(link)
         if lost or outputs:

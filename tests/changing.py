@@ -935,6 +935,7 @@ class Run:
         self.changes: list[Change] = []
         self.settled: list[Change] = []
         self.steps: Counter[Key] = Counter()
+        self.shrunk: dict[int, tuple[Link, int]] = {}  # {id of a link that was made smaller: it, what it held before}
         self.peaks: dict[int, tuple[Link, int]] = {}  # {id of a link that was made smaller: it, what it may hold}
         self.statistics: Any = None
         self.is_cut_short = False
@@ -1336,7 +1337,8 @@ class Run:
     def look_at(self, link: Link) -> None:
         """See whether a link holds too much; one that was made smaller may hold what it held."""
         _, most = self.peaks.get(id(link), (link, 0))
-        if link.queued <= 2 * link.capacity:
+        _, before = self.shrunk.get(id(link), (link, 0))  # its writer may have made outputs for that
+        if link.queued <= max(2 * link.capacity, before):
             self.peaks.pop(id(link), None)
         elif link.queued > most and not isinstance(link.source, AllErrors):
             key = getattr(link.reader, "key", None)
@@ -1381,6 +1383,8 @@ def watched(run: Run) -> Iterator[None]:
 
     def watched_resize(link: Link, capacity: int, when_full: Any) -> None:
         run.note_peak(link, capacity)
+        if capacity < link.capacity:
+            run.shrunk[id(link)] = (link, link.capacity)
         resize(link, capacity, when_full)
 
     def watched_step(runner: Runner, now: float) -> float:
@@ -1741,7 +1745,7 @@ def doubled(found: Found) -> Iterator[str]:
     """Nothing has come by a link twice, nor what nobody gave."""
     for tenure in found.tenures():
         extra = Counter(tenure.taken) - Counter(tenure.given)
-        if extra:
+        if extra and node_key(tenure.read) not in found.run.forced:  # what it had sent of an item that it gave up
             yield f"{tenure}: {_few(extra)}"
     for (key, token), times in found.run.successes.items():
         if key not in found.concurrent:  # where one that is held keeps what came after it from leaving

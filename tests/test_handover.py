@@ -1547,3 +1547,44 @@ def test_a_hand_over_that_is_held_outlives_its_readers(seed: int) -> None:
         assert notes.closed == {"old": 1, "new": 1}
 
     testing.run(main, seed=seed)
+
+
+def test_a_new_reader_that_finishes_before_it_reads_leaves_the_others_theirs(seed: int) -> None:
+    """The node goes on for those, though the one that comes first among its links is closed already."""
+    notes = Notes()
+
+    class One:
+        """Takes no more than one value."""
+
+        def begin(self, context: hp.Context) -> None:
+            self.context = context
+
+        def process(self, value: Any) -> None:
+            self.context.finish()
+
+    async def main() -> list[Any]:
+        topology = graph(
+            s=hp.source(GIVEN),
+            t=hp.source(testing.script([testing.Pause(AT_S + 1.5 * LATER_S), "amid the hand-over"])),
+            t_out=hp.collect("t"),
+            p=node_of("async", notes, "old", "fresh"),
+            out=hp.collect("p"),
+        )
+        async with hp.Plumbing(topology) as plumbing:
+            await asyncio.sleep(AT_S)
+            edited = plumbing.topology.update(
+                {
+                    "p": node_of("async", notes, "new", "fresh"),
+                    "a": hp.process(One, "p", "t"),
+                    "a out": hp.collect("a"),
+                    "out": None,
+                    "z out": hp.collect("p"),
+                }
+            )
+            change = await plumbing.apply(edited)
+            assert plumbing.statistics().nodes["a"].state == "finished"
+            assert change.state == {"p": "fresh"}
+            await plumbing.join()
+            return plumbing.collected()["z out"]
+
+    assert [value for _, value, _ in testing.run(main, seed=seed) if value != "end"] == [2, 3]
