@@ -27,6 +27,7 @@ nox.options.error_on_external_run = True
 
 PROJECT = nox.project.load_toml("pyproject.toml")
 OLDEST = (3, 11)
+RANDOM_CHANGES = 3_000  # runs with fresh seeds, on all Pythons together
 
 
 @nox.session
@@ -75,7 +76,8 @@ def candidates() -> Iterator[Path | str]:
 @nox.parametrize("python", [nox.param(path, id=version) for version, path in interpreters().items()])
 def tests(session: nox.Session) -> None:
     session.install(".[all]", *group("tests"))
-    session.run("pytest", *session.posargs)
+    share = -(-RANDOM_CHANGES // len(interpreters()))
+    session.run("pytest", *session.posargs, env={"HOTPLUMB_RANDOM_CHANGES": str(share)})
 
 
 @nox.session

@@ -262,8 +262,9 @@ class Engine:
         return self.start_task(None, self._close_unused(list(runners)))
 
     def start_call(self, runner: Runner, awaitable: Any) -> asyncio.Task[Any]:
-        """Await something of user code."""
-        return self.start_task(runner.key, _awaited(awaitable), is_call=True)
+        """Await something of user code; a coroutine as it is, so that one cancelled before its first step is closed."""
+        work = awaitable if isinstance(awaitable, Coroutine) else _awaited(awaitable)
+        return self.start_task(runner.key, work, is_call=True)
 
     async def _close(self) -> None:
         """Cancel what still runs, close what is still open."""
@@ -400,7 +401,6 @@ class Engine:
 
     async def repair(self, key: object, node: Node) -> Change:
         """Have another process at a node that holds, at once."""
-        self.runner(key)
         return await Repair(self, freeze(key), node).carry_out()
 
     def holds_between(self, key: object) -> bool:

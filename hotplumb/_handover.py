@@ -153,8 +153,9 @@ class Handover:
             self._stands()
 
     def _came_back(self, done: asyncio.Future[Any]) -> None:
-        if done.cancelled() and self._engine.turns.is_closed:
-            return  # everything stops
+        is_error = not done.cancelled() and done.exception() is not None
+        if self._engine.turns.is_closed and not is_error:
+            return  # everything stops: nothing more is opened
         error = raised_by(done)
         self._go(error=error) if error is not None else self._go(done.result())
 
@@ -248,6 +249,7 @@ class Handover:
         if self._engine.is_draining and can_go_on:
             self._without_state()
             return
+        old.cancel_retry()
         old.trouble = Trouble("hand over", None, cause, self._engine.loop.time())
         old.trouble.state = "holding"
         old.trouble.handover = self

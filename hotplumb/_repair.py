@@ -37,19 +37,16 @@ class Repair:
         self._engine = engine
         self._key = key
         self._node = node
-        self._old = engine.runners[key]
-        self._check()
+        self._old = self._holding()
         self._new = self._make()
         self._done: asyncio.Future[None] = engine.loop.create_future()
 
     async def carry_out(self) -> Change:
         """Open the new process, and have it take the place of the one that holds."""
-        engine, old = self._engine, self._old
+        engine = self._engine
         try:
             await self._open()
-            if isinstance(old.driver, Calling):
-                await old.driver.wait_returned()
-            self._check()
+            old = self._old = await self._returned()
         except BaseException:
             await asyncio.shield(engine.discard([self._new]))
             raise
@@ -82,11 +79,18 @@ class Repair:
         runner.is_switching = runner.opens_late = True
         return runner
 
-    def _check(self) -> None:
-        """Raise where the node cannot be repaired with this one."""
-        key, old = self._key, self._old
+    async def _returned(self) -> Runner:
+        """Who holds when all calls have returned; a change may have replaced who held before."""
+        while isinstance(driver := self._holding().driver, Calling) and not driver.is_between:
+            await driver.wait_returned()
+        return self._holding()
+
+    def _holding(self) -> Runner:
+        """Who holds now.  Raises where it cannot be repaired with this node."""
+        key = self._key
         text = f"repair({canonical(key)})"
-        if self._engine.runners.get(key) is not old or old.trouble is None or old.trouble.state == "failed":
+        old = self._engine.runner(key)
+        if old.trouble is None or old.trouble.state == "failed":
             raise UsageError(f"{text}: it holds nothing, it is {old.standing}: replace it")
         if old.handover is None and not (old.is_between or isinstance(old.driver, Calling)):
             raise UsageError(f"{text}: it holds in `{old.trouble.call}`, with no item in hand: retry or discard that")
@@ -99,6 +103,7 @@ class Repair:
             *([] if self._engine.changing is None else [self._engine.changing.new]),
         ):
             self._check_in(topology)
+        return old
 
     def _check_in(self, topology: Topology) -> None:
         if self._key in topology.active:

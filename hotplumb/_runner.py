@@ -612,11 +612,15 @@ class Runner:
 
     def _send_named(self, values: list[Any], record: Record) -> None:
         """Put values into the links that read them: of a process, some may be for one output."""
-        if self.node.kind != "process" or Named not in set(map(type, values)):
+        if self.node.kind != "process" or not (Named in set(map(type, values)) or self._is_read_by_name()):
             self.send(values, record)
             return
         names = [value.name if type(value) is Named else WHOLE for value in values]
         self._send_routed([value.value if type(value) is Named else value for value in values], record, names)
+
+    def _is_read_by_name(self) -> bool:
+        """Whether some reader takes one output only."""
+        return any(link.name is not WHOLE for link in self.outputs)
 
     def _send_routed(self, values: list[Any], record: Record, names: list[Key]) -> None:
         """Put each value into the links that read its output."""

@@ -868,8 +868,8 @@ class ProcessOf:
             return make(*args)
 
         def generator(*args: Any) -> Iterator[Value]:
-            begin()
-            yield from make(*args)
+            begin()  # when it is called: its first output may be asked for later
+            return (value for value in make(*args))
 
         async def awaited(*args: Any) -> Any:
             begin()

@@ -1408,6 +1408,37 @@ def test_force_gives_up_a_step_that_hangs(name: str, call: str, how: Any, is_dea
     assert (4 < taken_s < 6) if is_deaf else taken_s < 1
 
 
+def test_force_before_a_step_has_begun_gives_it_up_too(seed: int) -> None:
+    """What a plain process gave to be awaited has then not taken its first step, and is closed in silence."""
+    notes = Notes()
+
+    class Forcing(Plain):
+        change: hp.Change
+
+        def snapshot(self) -> Any:
+            asyncio.get_running_loop().call_soon(self.change.force, "p")
+            return asyncio.sleep(PATIENCE_S)
+
+    def processes(make: type[Plain], name: str) -> dict[str, hp.Node]:
+        return {"p": hp.process(partial(make, notes, name), "s"), "q": hp.process(partial(Plain, notes, name), "s")}
+
+    async def main() -> None:
+        old = processes(Forcing, "old")
+        async with hp.Plumbing(graph(s=hp.source(GIVEN), **old, out=hp.collect("p"), outq=hp.collect("q"))) as plumbing:
+            await asyncio.sleep(AT_S)
+            plumbing.pause("p")
+            with pytest.raises(hp.ChangeTimeout) as late:
+                await plumbing.apply(plumbing.topology.update(processes(Plain, "new")), timeout_s=0.1)
+            Forcing.change = late.value.change
+            plumbing.resume("p")
+            await plumbing.join()
+            assert Forcing.change.state == {"p": "fresh", "q": "carried"}
+            assert now() < PATIENCE_S
+
+    testing.run(main, seed=seed)
+    gc.collect()  # a coroutine that was never awaited warns here
+
+
 @pytest.mark.parametrize("is_deaf", [False, True], ids=["heeds", "deaf"])
 @pytest.mark.parametrize("call", ["end", "close"])
 def test_force_gives_up_what_hangs_in_a_node_that_is_removed(call: str, is_deaf: bool, seed: int) -> None:

@@ -1017,6 +1017,28 @@ def test_a_process_gives_on_named_outputs(make: Any, seed: int) -> None:
     assert [len(trail.members.trails) for trail in trails] == [2, 4, 0]
 
 
+def test_values_for_no_output_reach_only_who_reads_the_key(seed: int) -> None:
+    """Also where a process gives no others."""
+
+    class Unnamed:
+        def process(self, value: int) -> int:
+            return value
+
+    async def main() -> dict[Any, list[Any]]:
+        topology = (
+            hp.Topology()
+            .add("n", hp.source(range(5)))
+            .add("p", hp.process(Unnamed, "n"))
+            .add("odd", hp.collect(hp.output("p", "odd")))
+            .add("all", hp.collect("p"))
+        )
+        async with hp.Plumbing(topology) as plumbing:
+            await plumbing.join()
+            return plumbing.collected()
+
+    assert hp.testing.run(main, seed=seed) == {"all": [0, 1, 2, 3, 4], "odd": []}
+
+
 @pytest.mark.parametrize("name", ["begin", "close"])
 def test_a_plain_begin_or_close_that_gives_an_awaitable_is_refused(name: str, seed: int) -> None:
     """It would not be awaited, and what it was to do would not be done."""
