@@ -15,7 +15,7 @@ Sources: aligned snapshots, arXiv:1506.08603, the acyclic case; regions after Fr
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Set
+from collections.abc import Collection, Set
 from typing import Generic, TypeVar
 
 from hotplumb.keys import Key
@@ -72,16 +72,18 @@ class Settling(Generic[L]):
     Args:
         touched: the nodes that the change touches.
         inside: the nodes of its region.
-        awaited: {node below the region: its links from inside or below that it has not closed}.
+        counts: {node below the region: how many links from inside or below it has not closed}; kept, and changed.
+        links: these links; likewise.
         without: a rule to leave out, for tests of the tests: "plan" (5: the first marker to come in is passed on).
     """
 
     def __init__(
-        self, touched: Set[Key], inside: Set[Key], awaited: Mapping[Key, Collection[L]], without: str = ""
+        self, touched: Set[Key], inside: Set[Key], counts: dict[Key, int], links: set[L], without: str = ""
     ) -> None:
         self.touched = touched
         self._unswitched = set(inside)
-        self._awaited = {key: set(links) for key, links in awaited.items()}  # only nodes that have not passed it on
+        self._counts = counts  # only of nodes that have not passed it on
+        self._links = links
         self._without = without
 
     def switched(self, key: Key) -> None:
@@ -90,27 +92,27 @@ class Settling(Generic[L]):
 
     def came(self, key: Key, link: L) -> bool:
         """The settling marker has come in on a link of `key`, or that link is gone; whether to pass it on."""
-        awaited = self._awaited.get(key)
-        if awaited is None:
+        if link not in self._links or key not in self._counts:
             return False
-        awaited.discard(link)
-        if awaited and self._without != "plan":
+        self._links.discard(link)
+        self._counts[key] -= 1
+        if self._counts[key] and self._without != "plan":
             return False
-        del self._awaited[key]
+        del self._counts[key]
         return True
 
     def at_once(self) -> list[Key]:
         """The nodes that await the settling marker on no link, and pass it on when the change begins."""
-        found = [key for key, links in self._awaited.items() if not links]
+        found = [key for key, count in self._counts.items() if not count]
         for key in found:
-            del self._awaited[key]
+            del self._counts[key]
         return found
 
     def gone(self, key: Key) -> None:
         """A node is there no longer."""
-        self._awaited.pop(key, None)
+        self._counts.pop(key, None)
 
     @property
     def is_done(self) -> bool:
         """Rule 6, but for the changes before."""
-        return not self._unswitched and not self._awaited
+        return not self._unswitched and not self._counts

@@ -14,8 +14,9 @@ from __future__ import annotations
 
 import asyncio
 from collections import defaultdict
-from collections.abc import Set
+from collections.abc import Collection
 from functools import partial
+from operator import attrgetter
 from typing import TYPE_CHECKING, ClassVar
 
 import attrs
@@ -29,13 +30,11 @@ from hotplumb.errors import ChangeRejected, ChangeTimeout, HandoverError, of_use
 from hotplumb.items import Hop
 from hotplumb.keys import Key, Output, canonical, key_order
 from hotplumb.nodes import Node
-from hotplumb.region import Region, region_of
+from hotplumb.region import Region, awaited_below, region_of
 from hotplumb.topology import Topology, difference, node_key
 
 if TYPE_CHECKING:
     from hotplumb._engine import Engine
-
-MANY = ("flat_map", "stateful", "process")  # kinds that can give several outputs for one input
 
 
 @attrs.define(eq=False)
@@ -121,7 +120,7 @@ class Changing:
         self._successors: dict[Key, Runner] = {}  # {replaced key: who takes its place}
         self._added: dict[Key, Runner] = {}
         self._left: set[Key] = set()  # of the region, not yet switched
-        self._region = Region(frozenset(), frozenset(), frozenset())
+        self._region: Region[Runner] = Region(frozenset(), frozenset())
         self._outputs: defaultdict[Key, list[Link]] = defaultdict(list)  # {key: new links from it}
         self.pending: defaultdict[Key, list[Link]] = defaultdict(list)  # {key: new links to it, till it switches}
         self.repaired: set[Key] = set()  # nodes that were repaired meanwhile
@@ -166,20 +165,24 @@ class Changing:
     def begin(self) -> None:
         """Plan over the graph as it runs now, and let the heads switch."""
         engine = self.engine
-        self._began, active = engine.loop.time(), self.old.active
+        self._began = engine.loop.time()
         self._region = region = region_of(
-            [key for key in self.found.touched if key in engine.runners],
-            sources=self.old.sources_of,
-            readers=self.old.readers_of,
-            is_many=lambda key: active[key].kind in MANY,
-            unsettled={key for following in engine.following for key in following.touched},
+            engine.running(self.found.touched),
+            inputs=attrgetter("inputs"),
+            outputs=_outputs,
+            writer=attrgetter("writer"),
+            reader=attrgetter("reader"),
+            is_many=attrgetter("is_many"),
+            unsettled={runner for following in engine.following for runner in engine.running(following.touched)},
             without=self.without,
         )
-        self.change.region, self.change.heads = region.inside, region.heads
-        self._left = set(region.inside)
+        inside = frozenset([runner.key for runner in region.inside])
+        self.change.region, self.change.heads = inside, frozenset([runner.key for runner in region.heads])
+        self._left = set(inside)
         self._make_links()
-        below = awaited_below(engine, region.inside, region.below)
-        self._following = Following(engine, self.change.touched, region.inside, below, self.without)
+        self._following = Following(
+            engine, self.change.touched, inside, settling_below(engine, region.inside), self.without
+        )
         self.change.follow(self._following)
         for runner in self._added.values():
             self._attach(runner)
@@ -195,6 +198,8 @@ class Changing:
 
     def _make_inputs(self, key: Key, node: Node) -> None:
         runner = self.engine.runners.get(key)
+        if runner is not None and self.old.active[key].reads == node.reads:
+            return
         there = {link.source: link for link in (runner.inputs if runner is not None else ())}
         wanted = set(node.reads)
         for source, link in there.items():
@@ -224,11 +229,9 @@ class Changing:
 
     def _align(self) -> None:
         runners = self.engine.runners
-        inside = [runners[key] for key in self.engine.ordered(self._region.inside)]
+        inside = [runners[key] for key in self.engine.ordered(self.change.region)]
         for runner in inside:
-            inner = [
-                link for link in runner.inputs if not link.is_closed and _key_of(link.writer) in self._region.inside
-            ]
+            inner = [link for link in runner.inputs if not link.is_closed and link.writer in self._region.inside]
             runner.unloop()
             runner.alignment = Alignment(inner, self.without)
             if runner.alignment.takes_up_new_links:
@@ -257,9 +260,9 @@ class Changing:
             self._go_on(runner, runner)
 
     def _go_on(self, old: Runner, new: Runner) -> None:
-        """Send the marker on all links as they were, and take up those of the new topology."""
+        """Send the marker on the links inside as they were, and take up those of the new topology."""
         key = old.key
-        self._send_markers(old)
+        self._mark_inside(old)
         if new is not old:
             new.take_over(old)
             self.engine.replace_runner(old, new)
@@ -276,6 +279,7 @@ class Changing:
             self.engine.link_gone(new, link)
         for link in inputs:
             self._connect(link)
+        self._following.pass_later(new)
         self._has_gone_on(key)
 
     def _renew_closed(self, new: Runner) -> None:
@@ -283,6 +287,8 @@ class Changing:
         for link in new.inputs:
             if link.is_closed and link not in self._lost[new.key]:
                 self._lost[new.key].append(link)
+                assert isinstance(link.writer, Runner)
+                link.writer.forget_closed(link)
                 self._make_input(new.key, link.source)
 
     def _connect(self, link: Link) -> None:
@@ -292,10 +298,11 @@ class Changing:
             self._outputs[writer.key].remove(link)
             writer.rewire((), (link,), ())
 
-    def _send_markers(self, runner: Runner) -> None:
-        for link in runner.outputs:
-            is_inner = _key_of(link.reader) in self._region.inside
-            link.mark(Marker("mark", self) if is_inner else self._following.marker)
+    def _mark_inside(self, runner: Runner) -> None:
+        inside = self.change.region
+        for link in runner.outputs if len(inside) > 1 else ():
+            if _key_of(link.reader) in inside:
+                link.mark(Marker("mark", self))
 
     def _has_gone_on(self, key: Key) -> None:
         self._left.discard(key)
@@ -326,7 +333,7 @@ class Changing:
             self.done.set_exception(error)
 
     def _leave(self, runner: Runner) -> None:
-        self._send_markers(runner)
+        self._mark_inside(runner)
         self.engine.remove_runner(runner)
         for link in self._lost.pop(runner.key, []):
             if link.reader is runner:
@@ -349,7 +356,7 @@ class Changing:
     def withdraw(self) -> None:
         """Take the change back: no node has switched."""
         runners = self.engine.runners
-        for key in self.engine.ordered(self._region.inside):
+        for key in self.engine.ordered(self.change.region):
             runners[key].switching = None
             runners[key].rewire((), (), ())
         for runner in self._added.values():
@@ -378,18 +385,20 @@ class Changing:
             self.repaired.add(key)
 
 
-def awaited_below(engine: Engine, inside: Set[Key], below: Set[Key]) -> dict[Key, list[Link]]:
-    """The links on which a settling marker is to come in, `{key below: links}`."""
-    runners, pending = engine.runners, {} if engine.changing is None else engine.changing.pending
-    found: dict[Key, list[Link]] = {key: [] for key in engine.ordered(below)}
-    for key in (*inside, *below):
-        for link in runners[key].outputs:
-            if isinstance(reader := link.reader, Runner) and reader.key in found:
-                found[reader.key].append(link)
-    from_here = inside | below
-    for key in pending.keys() & found.keys():
-        found[key] += [link for link in pending[key] if _key_of(link.writer) in from_here]
-    return found
+def settling_below(
+    engine: Engine, inside: Collection[Runner], has_parked: bool = False
+) -> tuple[dict[Key, int], set[Link]]:
+    """On how many links of each node below a region a settling marker is to come in, and on which.
+
+    Readers that have yet to take a link up are there where a change is under way.
+    """
+    reader = engine.reader_of if has_parked else attrgetter("reader")
+    found, links = awaited_below(inside, outputs=_outputs, reader=reader, is_closed=attrgetter("is_closed"))
+    return {runner.key: count for runner, count in found.items()}, links
+
+
+def _outputs(runner: Runner) -> Collection[Link]:
+    return [*runner.outputs, *runner.closed_outputs] if runner.closed_outputs else runner.outputs
 
 
 def _why(runner: Runner) -> str:

@@ -498,6 +498,16 @@ class Engine:
         """The keys in an order that a run repeats: on a seeded loop, one that does not hang on hashes."""
         return sorted(keys, key=key_order) if hasattr(self.loop, "draw") else keys
 
+    def running(self, keys: Iterable[Key]) -> set[Runner]:
+        """Those of the nodes that are there."""
+        runners = self.runners
+        return {runners[key] for key in keys if key in runners}
+
+    def reader_of(self, link: Link) -> Runner:
+        """Who reads a link, or will when it has switched."""
+        reader = link.reader
+        return reader if type(reader) is Runner else self.runners[reader.key]  # type: ignore[attr-defined]
+
     def remove_runner(self, runner: Runner) -> None:
         """A node has been removed."""
         del self.runners[runner.key]
@@ -647,7 +657,7 @@ class Engine:
 
     def _end_error_streams(self) -> None:
         """No failure can come any more."""
-        for key in self._below_errors & self.runners.keys():  # a change may just have removed some
+        for key in self.ordered(self._below_errors & self.runners.keys()):  # a change may just have removed some
             runner = self.runners[key]
             if runner.node.kind == "errors":
                 runner.open_inputs = 0

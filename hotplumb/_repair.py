@@ -12,10 +12,9 @@ from typing import TYPE_CHECKING
 
 import attrs
 
-from hotplumb._changes import Change, awaited_below
+from hotplumb._changes import Change, settling_below
 from hotplumb._drivers import Calling
 from hotplumb._handover import Handover
-from hotplumb._links import Parked
 from hotplumb._met import Met
 from hotplumb._runner import Runner
 from hotplumb._settling import Following
@@ -128,8 +127,7 @@ class Repair:
     def _stand(self, handover: Handover) -> None:
         engine, old, new, change = self._engine, handover.old, handover.new, handover.change
         change.epoch, change.state = self._epoch(), {self._key: handover.handing}
-        awaited = awaited_below(engine, change.region, self._below())
-        following = Following(engine, change.touched, change.region, awaited)
+        following = Following(engine, change.touched, change.region, settling_below(engine, [old], has_parked=True))
         if old.met is not None:
             new.met = new.met or Met()
             new.met.cross(old.met, self._under_way(), change.count_crossed)
@@ -146,16 +144,6 @@ class Repair:
         change.inverse = before.edited_from(change.topology, change.touched)
         change.follow(following)
         following.switched(self._key)
-
-    def _below(self) -> frozenset[Key]:
-        """All that derives from the node, by the links there are and those that a change under way will take up."""
-        runners = self._engine.runners
-
-        def readers(key: Key) -> list[Key]:
-            outputs = runners[key].outputs if key in runners else ()  # it may have been removed meanwhile
-            return [found.key for link in outputs if isinstance(found := link.reader, Runner | Parked)]
-
-        return frozenset(reach([self._key], readers)) - {self._key}
 
     def _under_way(self) -> Iterator[Chunk]:
         """What may still come to the node, in the links above it and in hand there, of nodes too that have left."""

@@ -51,6 +51,7 @@ from hotplumb.items import Chunk, Failure, Hop, Item, Members, Named, Record, Ro
 from hotplumb.keys import Key
 from hotplumb.nodes import Node, is_async, is_exclusive
 
+MANY = ("flat_map", "stateful", "process")  # kinds that can give several outputs for one input
 LONG_RUN_S = 120.0  # a source that has run for so long between two failures is taken to have recovered
 LOOP_AFTER_ITEMS = 32  # that a node has worked on without one: making a loop takes as long as some hundred calls
 LOOP_AGAIN_ITEMS = 4096  # after which a loop that was not worth while is made again
@@ -242,6 +243,7 @@ class Runner:
 
     __slots__ = (
         "busy_s",
+        "closed_outputs",
         "context",
         "cut",
         "driver",
@@ -267,6 +269,7 @@ class Runner:
         "is_first",
         "is_fresh",
         "is_given_up",
+        "is_many",
         "is_over",
         "is_paused",
         "is_ready",
@@ -313,6 +316,7 @@ class Runner:
         self.host = host
         self.inputs: list[Link] = []
         self.outputs: list[Link] = []
+        self.closed_outputs: Collection[Link] = ()  # links that their readers want nothing from any more
         self.inbox: Link | None = None
         self.waiting: list[Link] = []  # links that hold something, the one to take from next first
         self.open_inputs = 1 if node.is_source else 0  # links not ended; a source's producer counts as one
@@ -320,6 +324,7 @@ class Runner:
         self.cut = CHUNK_ITEMS  # the largest chunk that every reader takes
         self.taps: list[Tap] | None = None
 
+        self.is_many = node.kind in MANY
         self.is_ready = False  # stands in the line of the turn
         self.is_paused = False
         self.is_fresh = False  # had ended: to begin anew before it takes a value
@@ -435,11 +440,15 @@ class Runner:
     def reader_gone(self, link: Link) -> None:
         """The reader of `link` wants no more; where it was the last, this node is not wanted either."""
         self.outputs.remove(link)
+        self.closed_outputs = [*self.closed_outputs, link]
         self.fit_outputs()
-        self.unloop()
         if not self.outputs and not self.is_over:
             self.wants_finish = True
             self.wake()
+
+    def forget_closed(self, link: Link) -> None:
+        """The reader of `link` has done with it for good."""
+        self.closed_outputs = [other for other in self.closed_outputs if other is not link]
 
     def unloop(self) -> None:
         """Something is different here: what loops there are hold no longer."""
@@ -1136,19 +1145,20 @@ class Runner:
     def take_over(self, old: Runner) -> None:
         """Stand where another runner has stood: its links, what waits in them, its counts."""
         old.unloop()
-        self.inputs, self.outputs, self.inbox = old.inputs, old.outputs, old.inbox
+        self.inputs, self.outputs, self.closed_outputs = old.inputs, old.outputs, old.closed_outputs
+        self.inbox = old.inbox
         self.waiting, self.taps, self.numbers = old.waiting, old.taps, old.numbers
         self.is_paused, self.is_finished = old.is_paused, False
         self.late, old.late = old.late, None
         self.received, self.sent, self.failed = old.received, old.sent, old.failed
         self.dropped, self.busy_s = old.dropped, old.busy_s
         self.full_links += old.full_links
-        for link in self.outputs:
+        for link in (*self.outputs, *self.closed_outputs):
             link.writer = self
         for link in (*self.inputs, *([self.inbox] if self.inbox is not None else ())):
             link.reader = self
         self.fit_outputs()
-        old.inputs, old.outputs, old.inbox, old.waiting, old.taps = ([], [], None, [], None)
+        old.inputs, old.outputs, old.closed_outputs, old.inbox, old.waiting, old.taps = ([], [], (), None, [], None)
 
     def rewire(self, lost: Collection[Link], outputs: Collection[Link], inputs: Collection[Link]) -> None:
         """Take up new links in place of `lost` ones, and read all there are."""
@@ -1156,6 +1166,8 @@ class Runner:
             if link in self.outputs:
                 self.outputs.remove(link)
                 link.detach_writer()
+            elif link in self.closed_outputs:
+                self.forget_closed(link)
             elif link in self.inputs:
                 self.inputs.remove(link)
                 if link in self.waiting:
@@ -1190,9 +1202,11 @@ class Runner:
     def refit(self) -> None:
         """Take up the links there are, as the node is described now."""
         self.unloop()
+        node = self.node
         for link in self.inputs:
-            is_other = link.capacity != self.node.capacity
-            link.resize(self.node.capacity, self.node.when_full)
+            is_other = link.capacity != node.capacity
+            if is_other or link.when_full != node.when_full:
+                link.resize(node.capacity, node.when_full)
             if is_other and isinstance(link.writer, Runner):
                 link.writer.fit_outputs()
         ended = sum(link.is_ended or link.is_closed for link in self.inputs)
@@ -1222,6 +1236,8 @@ class Runner:
     def pass_later(self, act: Callable[[Runner], None]) -> None:
         """Do something when it stands between two items again."""
         self.late = [*(self.late or ()), act]
+        if not self.is_ready:
+            self.host.turns.add(self)
 
     def _pass_late(self) -> None:
         late, self.late = self.late, None

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping, Set
-from typing import Protocol
+from collections.abc import Iterable, Set
+from typing import Final, Protocol
 
 from hotplumb._alignment import Settling
 from hotplumb._links import Link, Marker
 from hotplumb._runner import Runner
 from hotplumb.keys import Key
+
+SETTLED: Final = Marker("settle")
+"""Of a change that has settled: its own marker holds on to it, and the two would wait for the garbage collector."""
 
 
 class Settler(Protocol):
@@ -19,6 +22,9 @@ class Settler(Protocol):
     runners: dict[Key, Runner]
     following: list[Following]
     """Oldest first: a change settles after those before it, for what they have cut off may still be under way."""
+
+    def ordered(self, keys: Iterable[Key]) -> Iterable[Key]:
+        """The keys in an order that a run repeats."""
 
     async def wait(self, waiter: asyncio.Future[None]) -> None:
         """Wait for a future that a failure of the graph ends too."""
@@ -30,7 +36,7 @@ class Following:
     Args:
         touched: what the change touches.
         inside: the nodes of its region.
-        awaited: `{key below: the links on which the marker is to come in}`.
+        awaited: on how many links of each node below the marker is to come in, and on which.
     """
 
     def __init__(
@@ -38,17 +44,17 @@ class Following:
         engine: Settler,
         touched: Set[Key],
         inside: Set[Key],
-        awaited: Mapping[Key, list[Link]],
+        awaited: tuple[dict[Key, int], set[Link]],
         without: str = "",
     ) -> None:
         self.touched = touched
         self.marker = Marker("settle", self)
         self._engine = engine
-        self._settling: Settling[Link] = Settling(touched, inside, awaited, without)
+        self._settling: Settling[Link] = Settling(touched, inside, *awaited, without)
         self._waiters: list[asyncio.Future[None]] = []
         self._late: set[Key] = set()  # nodes that pass it on when they have sent what they have in hand
         engine.following.append(self)
-        for key in self._settling.at_once():
+        for key in engine.ordered(self._settling.at_once()):
             self._pass_on(engine.runners[key])
         self._look()
 
@@ -68,8 +74,12 @@ class Following:
         if runner.is_between:
             self._mark(runner)
         else:
-            self._late.add(runner.key)
-            runner.pass_later(self.pass_late)
+            self.pass_later(runner)
+
+    def pass_later(self, runner: Runner) -> None:
+        """Have a node pass it on in its next step, when it has sent what it has in hand."""
+        self._late.add(runner.key)
+        runner.pass_later(self.pass_late)
 
     def pass_late(self, runner: Runner) -> None:
         """A node has sent what it had in hand."""
@@ -105,9 +115,11 @@ class Following:
             following.pop(0)._tell()
 
     def _tell(self) -> None:
+        self.marker = SETTLED
         for waiter in self._waiters:
             if not waiter.done():
                 waiter.set_result(None)
+        self._waiters.clear()
 
     async def wait_settled(self) -> None:
         """Return when it has settled."""

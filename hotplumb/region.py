@@ -15,78 +15,110 @@ Sources: Fries, VLDB 2022, for regions; Chi, VLDB 2018, for topologies.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Container, Hashable, Iterable, Mapping
-from typing import TypeVar
+from collections.abc import Callable, Collection, Hashable, Iterable, Set
+from typing import Generic, TypeVar
 
 import attrs
 
-from hotplumb.keys import Key
-
 Node = TypeVar("Node", bound=Hashable)
-
-Neighbours = Callable[[Key], Collection[Key]]
-"""The keys next to a node in the graph as it runs, in one direction."""
+Link = TypeVar("Link", bound=Hashable)
 
 
 @attrs.frozen
-class Region:
+class Region(Generic[Node]):
     """Where a change has to pass in order."""
 
-    inside: frozenset[Key]
+    inside: frozenset[Node]
     """The nodes that switch."""
-    heads: frozenset[Key]
+    heads: frozenset[Node]
     """Those of them that switch at once."""
-    below: frozenset[Key]
-    """The nodes that derive from the region and are not in it: they pass the settling marker on."""
 
 
 def region_of(
-    touched: Collection[Key],
+    touched: Collection[Node],
     *,
-    sources: Neighbours,
-    readers: Neighbours,
-    is_many: Callable[[Key], bool],
-    unsettled: Container[Key] = frozenset(),
+    inputs: Callable[[Node], Collection[Link]],
+    outputs: Callable[[Node], Collection[Link]],
+    writer: Callable[[Link], Node],
+    reader: Callable[[Link], Node],
+    is_many: Callable[[Node], bool],
+    unsettled: Set[Node] = frozenset(),
     without: str = "",
-) -> Region:
+) -> Region[Node]:
     """The region of a change.
 
     Args:
         touched: the nodes of the running graph that it touches.
-        sources, readers: who a node reads, who reads it; as often as there are links between the two.
+        inputs, outputs: the links that a node reads, and those that it writes to.
+        writer, reader: the node at either end of a link.
         is_many: whether a node can give several outputs for one input.
         unsettled: nodes touched by earlier changes that have not settled.
         without: a clause to leave out, for tests of the tests: "family", "paths" or "unsettled".
     """
-    leading, links = _leading(touched, sources)
+    leading, twice = _leading(touched, inputs, writer)
     anchored = set(touched)
-    for key in leading:
-        may_part = without != "family" and (links.get(key, 0) >= 2 or is_many(key))
-        if may_part or (without != "unsettled" and key in unsettled):
-            anchored.add(key)
-    inside = anchored if without == "paths" else reach(anchored, lambda key: _among(leading, readers(key)))
-    heads = {key for key in inside if not any(source in inside for source in sources(key))}
-    return Region(frozenset(inside), frozenset(heads), frozenset(reach(inside, readers) - inside))
+    if without != "family":
+        anchored |= twice
+        anchored.update(filter(is_many, leading))
+    if without != "unsettled":
+        anchored |= leading & unsettled
+    inside = anchored
+    if without != "paths":
+        inside = reach(anchored, lambda node: leading.intersection(map(reader, outputs(node))))
+    heads = {node for node in inside if inside.isdisjoint(map(writer, inputs(node)))}
+    return Region(frozenset(inside), frozenset(heads))
 
 
-def _leading(touched: Collection[Key], sources: Neighbours) -> tuple[set[Key], dict[Key, int]]:
-    """All that leads, and how many links of each do."""
+def _leading(
+    touched: Collection[Node], inputs: Callable[[Node], Collection[Link]], writer: Callable[[Link], Node]
+) -> tuple[set[Node], set[Node]]:
+    """All that leads; and of what is not touched, all of which two or more links do."""
     seen, todo = set(touched), list(touched)
-    links: dict[Key, int] = {}
+    twice: set[Node] = set()
     while todo:
-        for key in sources(todo.pop()):
-            links[key] = links.get(key, 0) + 1
-            if key not in seen:
-                seen.add(key)
-                todo.append(key)
-    return seen, links
+        for link in inputs(todo.pop()):
+            node = writer(link)
+            if node in seen:
+                twice.add(node)
+            else:
+                seen.add(node)
+                todo.append(node)
+    return seen, twice
 
 
-def _among(wanted: set[Key], keys: Collection[Key]) -> list[Key]:
-    """Those of `keys` that are wanted; where keys can be looked up, at the cost of the fewer of the two."""
-    if isinstance(keys, Mapping) and len(keys) > len(wanted):
-        return [key for key in wanted if key in keys]
-    return [key for key in keys if key in wanted]
+def awaited_below(
+    inside: Collection[Node],
+    *,
+    outputs: Callable[[Node], Collection[Link]],
+    reader: Callable[[Link], Node],
+    is_closed: Callable[[Link], bool],
+) -> tuple[dict[Node, int], set[Link]]:
+    """Where a settling marker is to come in: on how many links of each node below a region, and on which.
+
+    Args:
+        inside: the nodes of the region.
+        outputs: the links that a node writes to.
+        reader: who reads a link.
+        is_closed: whether its reader wants nothing from it any more: no marker will come in.
+    """
+    counts: dict[Node, int] = {}
+    links: list[Link] = []
+    todo = list(inside)
+    while todo:
+        for link in outputs(todo.pop()):
+            node = reader(link)
+            if node in counts:
+                counts[node] += 1
+            elif node not in inside:
+                counts[node] = 1
+                todo.append(node)
+            else:
+                continue
+            links.append(link)
+    closed = list(filter(is_closed, links))
+    for link in closed:
+        counts[reader(link)] -= 1
+    return counts, set(links).difference(closed) if closed else set(links)
 
 
 def reach(starts: Iterable[Node], next_to: Callable[[Node], Iterable[Node]]) -> set[Node]:
@@ -94,8 +126,8 @@ def reach(starts: Iterable[Node], next_to: Callable[[Node], Iterable[Node]]) -> 
     seen = set(starts)
     todo = list(seen)
     while todo:
-        for key in next_to(todo.pop()):
-            if key not in seen:
-                seen.add(key)
-                todo.append(key)
+        for node in next_to(todo.pop()):
+            if node not in seen:
+                seen.add(node)
+                todo.append(node)
     return seen

@@ -527,23 +527,6 @@ class Topology(Pictured):
         """The nodes that read an active node."""
         return frozenset(self._place(key).readers)
 
-    def sources_of(self, key: Key) -> Collection[Key]:
-        """The nodes that a node reads, as often as it does; the key is frozen, and active: for long walks.
-
-        :meta private:
-        """
-        place = self._places[key]
-        is_each_once = len(place.sources) == len(place.node.reads)
-        return place.sources if is_each_once else [node_key(read) for read in place.node.reads]
-
-    def readers_of(self, key: Key) -> Collection[Key]:
-        """The nodes that read it, likewise.
-
-        :meta private:
-        """
-        readers: Collection[Key] = self._places[key].readers
-        return readers
-
     def upstream(self, key: object) -> frozenset[Key]:
         """The nodes that an active node reads, and what they read, up to the sources."""
         place = self._place(key)
@@ -707,6 +690,8 @@ class _Resolution:
         known = self.base.get(key) if self.base else None
         node = self._node(key, known)
         place = self.waiting.pop(key, None)
+        if place is not None and place.sources and node.reads == place.node.reads:
+            return self._put(place, node)
         if place is None:
             # Where each key is one object, a dict finds it without comparing.
             place = _Place(key if known is None else known.key, node)
@@ -717,6 +702,14 @@ class _Resolution:
         place.node, place.sources = node, _OPEN
         self.places[place.key] = place
         self.path.append(frame)
+        return place
+
+    def _put(self, place: _Place, node: Node) -> _Place:
+        """Have another node in a place that reads what the one before did, by the same keys."""
+        self._check_readers(place, node)
+        object.__setattr__(node, "reads", place.node.reads)
+        place.node = node
+        self.places[place.key] = place
         return place
 
     def _leave(self, frame: _Frame) -> None:
@@ -1076,5 +1069,7 @@ def _found(topology: Topology, key: Key) -> Node | None:
 
 def _sources_changed(before: Node | None, after: Node | None) -> Iterator[Key]:
     """What one of the two nodes reads and the other does not."""
+    if before is not None and after is not None and before.reads == after.reads:
+        return iter(())
     reads = [frozenset(() if node is None else node.reads) for node in (before, after)]
     return map(node_key, reads[0] ^ reads[1])

@@ -24,14 +24,16 @@ from __future__ import annotations
 
 import random
 from collections import defaultdict, deque
-from collections.abc import Callable, Collection, Container, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Container, Iterator, Mapping, Sequence, Set
 from functools import partial
+from itertools import chain
+from operator import attrgetter
 from typing import Any, Literal, NamedTuple, TypeAlias
 
 import attrs
 
 from hotplumb._alignment import Alignment, Settling
-from hotplumb.region import Region, region_of
+from hotplumb.region import Region, awaited_below, region_of
 
 Node: TypeAlias = Any  # a number; of the keys in a `Region` is known only that they can be hashed
 
@@ -49,7 +51,7 @@ def naive_region(
     touched: Collection[Node],
     many: Container[Node] = (),
     unsettled: Container[Node] = (),
-) -> Region:
+) -> Region[Node]:
     """The region of a change, from the sets of all that can be reached."""
     links = [(source, reader) for reader, sources in graph.items() for source in sources]
     reached = {key: reached_from(key, links) for key in graph}  # each reaches itself
@@ -60,8 +62,13 @@ def naive_region(
             anchored.add(key)
     inside = {key for key in graph if reached[key] & anchored and any(key in reached[anchor] for anchor in anchored)}
     heads = {key for key in inside if not inside & set(graph[key])}
-    below = {key for anchor in inside for key in reached[anchor]} - inside
-    return Region(frozenset(inside), frozenset(heads), frozenset(below))
+    return Region(frozenset(inside), frozenset(heads))
+
+
+def naive_below(graph: Graph, inside: Set[Node]) -> Set[Node]:
+    """All that derives from a region and is not in it."""
+    links = [(source, reader) for reader, sources in graph.items() for source in sources]
+    return {key for anchor in inside for key in reached_from(anchor, links)} - inside
 
 
 def reached_from(start: Node, links: Collection[tuple[Node, Node]]) -> set[Node]:
@@ -232,9 +239,10 @@ class Changing:
     epoch: int
     edit: Edit
     touched: frozenset[Node]  # those added too
-    region: Region
+    region: Region[Node]
     settling: Settling[Link]
     left: set[Node]  # nodes that have still to switch
+    has_below: bool  # whether anything derives from the region and is not inside
     lost: defaultdict[Node, list[Link]] = attrs.field(factory=lambda: defaultdict(list))  # {node at either end: links}
     inputs: defaultdict[Node, list[Link]] = attrs.field(factory=lambda: defaultdict(list))  # {reader: new links}
     outputs: defaultdict[Node, list[Link]] = attrs.field(factory=lambda: defaultdict(list))  # {writer: new links}
@@ -402,10 +410,15 @@ class Run:
             return
         region = self.region(touched)
         open_inputs = {key: [link for link in self.inputs[key] if not link.is_closed] for key in self.graph}
-        from_here = region.inside | region.below
-        awaited = {key: [link for link in open_inputs[key] if link.writer in from_here] for key in region.below}
-        settling = Settling(touched, region.inside, awaited, self.without)
-        change = Changing(self.epoch + 1, edit, touched | added, region, settling, set(region.inside))
+        counts, links = awaited_below(
+            region.inside,
+            outputs=lambda key: [link for link in self.counted_links() if link.writer == key],
+            reader=attrgetter("reader"),
+            is_closed=attrgetter("is_closed"),
+        )
+        has_below = bool(counts)
+        settling = Settling(touched, region.inside, counts, links, self.without)
+        change = Changing(self.epoch + 1, edit, touched | added, region, settling, set(region.inside), has_below)
         self.change = change
         self.changes.append(change)
         self.settling.append(change)
@@ -433,21 +446,24 @@ class Run:
             or sorted(self.graph[key]) != sorted(edit.graph[key])
         )
 
-    def region(self, touched: frozenset[Node]) -> Region:
+    def region(self, touched: frozenset[Node]) -> Region[Node]:
         """The region of a change."""
-        links = [link for links in self.inputs.values() for link in links if not self.is_left_out(link)]
+        links = self.counted_links()
         return region_of(
             touched,
-            sources=lambda key: [link.writer for link in links if link.reader == key],
-            readers=lambda key: [link.reader for link in links if link.writer == key],
+            inputs=lambda key: [link for link in links if link.reader == key],
+            outputs=lambda key: [link for link in links if link.writer == key],
+            writer=attrgetter("writer"),
+            reader=attrgetter("reader"),
             is_many=self.case.many.__contains__,
             unsettled={key for changing in self.settling for key in changing.settling.touched},
             without=self.without,
         )
 
-    def is_left_out(self, link: Link) -> bool:
-        """Without the clause of them: closed links do not count."""
-        return self.without == "closed" and link.is_closed
+    def counted_links(self) -> list[Link]:
+        """All there are; without the clause of them, closed ones do not count."""
+        links = chain.from_iterable(self.inputs.values())
+        return [link for link in links if not (self.without == "closed" and link.is_closed)]
 
     def plan_links(self, change: Changing) -> None:
         """Find the links that go, and make those that are new."""
