@@ -1157,7 +1157,8 @@ class Runner:
             link.writer = self
         for link in (*self.inputs, *([self.inbox] if self.inbox is not None else ())):
             link.reader = self
-        self.fit_outputs()
+        self.cut = old.cut
+        self.slice = min(self.slice, self.cut)
         old.inputs, old.outputs, old.closed_outputs, old.inbox, old.waiting, old.taps = ([], [], (), None, [], None)
 
     def rewire(self, lost: Collection[Link], outputs: Collection[Link], inputs: Collection[Link]) -> None:
