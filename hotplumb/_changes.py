@@ -276,7 +276,8 @@ class Changing:
         if new is not old and new.node.is_source:
             self.engine.start_source(new)
         for link in lost:
-            self.engine.link_gone(new, link)
+            if link.reader is new:
+                self.engine.link_gone(new, link)
         for link in inputs:
             self._connect(link)
         self._following.pass_later(new)

@@ -78,6 +78,8 @@ class OwnTask:
         self.is_busy = False
         self.busy_since = 0.0
         self._is_pulling = False  # waits for the source's next value
+        self._given = 0  # values of a source since it was waited for last
+        self._is_lone = False  # what a source gives next is likely to be all it gives before it is waited for again
         self._is_stopping = False
         self._is_stopped = False  # was thrown into its wait
         self.is_interrupted = False
@@ -384,7 +386,7 @@ class OwnTask:
         if seconds > SLICE_S:
             self._name_if_slow(seconds, 1)
         return bool(
-            seconds > SLICE_S
+            seconds > (SLICE_S if self._has_loop else TURN_S)  # where user code has waited, others have had their turns
             or runner.full_links
             or runner.is_paused
             or runner.wants_finish
@@ -439,7 +441,7 @@ class OwnTask:
     async def _work_through(self, link: Link, chunk: Chunk) -> Failure | None:
         """Call with each value until the slice is over; gives what user code raised."""
         runner, filling = self._runner, self._filling
-        is_many = runner.filling is not None
+        is_many, is_map = runner.filling is not None, runner.node.kind == "map"
         fn, task = runner.node.fn, self._task
         timeout_s, turns = runner.node.timeout_s, runner.host.turns
         self.is_busy, self.busy_since = True, runner.host.loop.time()
@@ -455,7 +457,10 @@ class OwnTask:
                     answer = (
                         await fn(value) if timeout_s is None else await within(runner, partial(fn, value), timeout_s)
                     )
-                    self._keep(value, answer, chunk.start + place)
+                    if is_map:
+                        filling.out.append(answer)
+                    else:
+                        self._keep(value, answer, chunk.start + place)
                 if turns.is_closed or self._task is not task:
                     self.is_busy = self.is_busy and self._task is not task
                     raise asyncio.CancelledError  # it was left behind, and has come back
@@ -464,7 +469,7 @@ class OwnTask:
                 filling.cut(self._kept)
                 return exc
             self._done = place + 1
-            if filling.out:
+            if filling.out and (self._timer is None or self._is_late or len(filling.out) >= runner.cut):
                 self._see_to_sending()
             if self._is_slice_over():
                 break
@@ -520,8 +525,6 @@ class OwnTask:
         """Add what one answer means to the outputs."""
         filling = self._filling
         match self._runner.node.kind:
-            case "map":
-                filling.out.append(answer)
             case "filter":
                 if answer:
                     filling.out.append(value)
@@ -789,10 +792,21 @@ class OwnTask:
                 raise asyncio.CancelledError  # it was left behind
             out.out.append(value)
             runner.given += 1
-            self._see_to_sending()
+            self._given += 1
+            if self._is_lone and not runner.full_links:
+                self._is_lone = False
+                self._send_at_once()
+            else:
+                self._see_to_sending()
             if self._is_slice_over():
                 return False
         return True
+
+    def _send_at_once(self) -> None:
+        """Send what there is of a source, and let the readers have it in this turn of the loop."""
+        self._is_late = False
+        out, self._filling.out = self._filling.out, []
+        self._runner.host.turns.run_after(self._runner.send_own, out)  # where there is nothing, others are ready
 
     def _is_own_interruption(self, exc: BaseException) -> bool:
         """Whether a source's wait was ended by `interrupt`; raises where the task itself is cancelled."""
@@ -834,8 +848,8 @@ class OwnTask:
         except StopIteration as got:
             return got.value
         if not self._runner.full_links:
-            self.flush()
-            self._runner.host.turns.run_now()
+            self._send_at_once()
+        self._is_lone, self._given = self._given == 1, 0
         self._is_pulling = True
         self._look_before_waiting()
         try:
@@ -843,6 +857,7 @@ class OwnTask:
         finally:
             if asyncio.current_task() is self._task:
                 self._is_pulling = False
+                self._slice_began = self._runner.host.turns.clock()  # it has waited: what it has used is long gone
 
     def _look_before_waiting(self) -> None:
         """See to what has been asked of it while it was working."""

@@ -60,6 +60,7 @@ class Engine:
         self.following: list[Following] = []  # changes that have not settled
         self._is_changing = False
         self._next_change: deque[asyncio.Future[None]] = deque()  # of those whose change has to wait for its turn
+        self._is_gone = False  # nobody can wait for anything any more
         self._former: deque[Topology] = deque(maxlen=MOST_FORMER)
         self._below_errors: frozenset[Key] = frozenset()  # error streams, and what reads them, however far down
         self._live_above = 0  # runners that have not ended and may still feed an error stream
@@ -113,6 +114,8 @@ class Engine:
 
     async def wait(self, waiter: asyncio.Future[None]) -> None:
         """Wait for a future that a failure of the graph ends too."""
+        if self._is_gone and not waiter.done():
+            raise self.failure or UsageError("the plumbing has stopped")
         self._waiters[waiter] = asyncio.current_task()
         try:
             await waiter
@@ -335,6 +338,7 @@ class Engine:
             tap.close()
 
     def _release_waiters(self) -> None:
+        self._is_gone = True
         for waiter in self._waiters:
             if not waiter.done():
                 waiter.set_exception(self.failure or UsageError("the plumbing has stopped"))

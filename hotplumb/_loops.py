@@ -396,9 +396,10 @@ class Loop:
 
         What is inside comes through as the nodes take their turns, so it is worth to let them go first, for a while.
         """
-        if any(writer.full_links for writer in self._writers):
-            self.is_blocked = True
-            return "full"
+        for writer in self._writers:
+            if writer.full_links:
+                self.is_blocked = True
+                return "full"
         if not any(self._waiting):
             return "ready"
         self._patience -= 1

@@ -29,6 +29,10 @@ if TYPE_CHECKING:
     from hotplumb._engine import Engine
 
 
+class HoldsNothing(UsageError):
+    """The node holds nothing, or no longer."""
+
+
 class Repair:
     """The carrying out of one repair."""
 
@@ -90,7 +94,7 @@ class Repair:
         text = f"repair({canonical(key)})"
         old = self._engine.runner(key)
         if old.trouble is None or old.trouble.state == "failed":
-            raise UsageError(f"{text}: it holds nothing, it is {old.standing}: replace it")
+            raise HoldsNothing(f"{text}: it holds nothing, it is {old.standing}: replace it")
         if old.handover is None and not (old.is_between or isinstance(old.driver, Calling)):
             raise UsageError(f"{text}: it holds in `{old.trouble.call}`, with no item in hand: retry or discard that")
         reads = (old if old.handover is None else old.handover.new).node.reads

@@ -605,7 +605,10 @@ class Runner:
             self.numbers = self.host.numbers(self.key)
         record = Record(Root(self.key, self.numbers.take(len(values))), self.hops)
         record.members = members
-        self._send_named(values, record)
+        if self.node.kind == "process":
+            self._send_named(values, record)
+        else:
+            self.send(values, record)
 
     def send_outcome(self, chunk: Chunk, outcome: Outcome) -> None:
         """Send what values of `chunk`, from its first on, have given."""
@@ -614,14 +617,16 @@ class Runner:
             return
         record = Record(chunk.record, self.hops, chunk.start, places)
         record.members = members
-        if names is None:
+        if names is not None:
+            self._send_routed(values, record, names)
+        elif self.node.kind == "process":
             self._send_named(values, record)
         else:
-            self._send_routed(values, record, names)
+            self.send(values, record)
 
     def _send_named(self, values: list[Any], record: Record) -> None:
-        """Put values into the links that read them: of a process, some may be for one output."""
-        if self.node.kind != "process" or not (Named in set(map(type, values)) or self._is_read_by_name()):
+        """Put values of a process into the links that read them: some may be for one output."""
+        if not (Named in set(map(type, values)) or self._is_read_by_name()):
             self.send(values, record)
             return
         names = [value.name if type(value) is Named else WHOLE for value in values]

@@ -13,7 +13,7 @@ import time
 from collections import deque
 from collections.abc import Callable
 from contextvars import Context, copy_context
-from typing import Protocol
+from typing import Any, Protocol
 
 REST_ROUNDS = 2  # of the loop, after a used-up turn: a timer's task takes two to come to its step
 TURN_S = 0.001  # what the embedding loop's other callbacks may be made to wait
@@ -65,6 +65,18 @@ class Turns:
         """Let ready nodes step at once, as far as this turn of the loop has time left."""
         if self._line and not self._is_running:
             self.context.run(self._run)
+
+    def run_after(self, put: Callable[[list[Any]], None], values: list[Any]) -> None:
+        """Put values in, and let ready nodes step at once, likewise."""
+        if self._is_running:
+            put(values)
+            return
+        self._is_running = True  # so that no turn is scheduled that would find nothing left to do
+        try:
+            put(values)
+        finally:
+            self._is_running = False
+        self.run_now()
 
     def _schedule(self, rounds: int) -> None:
         """Have a turn after so many rounds of the loop."""

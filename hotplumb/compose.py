@@ -20,6 +20,7 @@ import functools
 from collections import Counter, deque
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from reprlib import Repr
+from types import FunctionType
 from typing import Any, NoReturn, TypeAlias, cast, overload
 
 import attrs
@@ -35,7 +36,7 @@ from hotplumb.errors import (
     UnknownBranch,
     UsageError,
 )
-from hotplumb.keys import Errors, Key, Output, canonical, freeze
+from hotplumb.keys import Errors, Key, Output, canonical, freeze, key_order
 from hotplumb.nodes import CAPACITY_ITEMS, Node, Piece, Processing, is_async, is_process, process, source
 from hotplumb.topology import Nodes, Pictured, Topology, _itself, node_key
 
@@ -140,10 +141,15 @@ class Pipeline(Piece, Pictured):
         return _keys_of(self._steps)
 
     def _check_closed(self) -> None:
+        if any(start.output for start in self._starts):
+            self._raise_open(self._open_places(), "reads nothing", "hp.source(...) | hp.route(choose) | ...")
         if self._starts:
             self._raise_open(self._open_places(), "reads nothing", "hp.source(...) | ..., or hp.run(pipeline, items)")
         keys, read = self._keys(), {node_key(each) for step in self._steps for each in step.node.reads}
         ends = [place for place in self._ends if keys[place] not in read]
+        routes = [place for place in ends if self._steps[place].node.kind == "route"]
+        if routes:
+            self._raise_open(routes, "nobody reads", "... | {name: branch}, a branch for each name that it may give")
         if ends:
             self._raise_open(ends, "nobody reads", "... | hp.sink(fn), or ... | hp.collect()")
 
@@ -263,8 +269,8 @@ def merge(*above: object, capacity: int = CAPACITY_ITEMS) -> Node | Pipeline:
     Raises:
         JoinError: a list or a mapping has nothing in it, or what is no node.
     """
-    pieces = [each for each in above if _is_branch(each)]
-    node = constructors.merge(*[each for each in above if not _is_branch(each)], capacity=capacity)
+    pieces, keys = _branches_and_keys(above)
+    node = constructors.merge(*keys, capacity=capacity)
     return join(pieces, node) if pieces else node
 
 
@@ -327,8 +333,7 @@ def route(
     Raises:
         JoinError: the list or the mapping has no branches, or one is no node.
     """
-    pieces = [each for each in branches if _is_branch(each)]
-    keys = [each for each in branches if not _is_branch(each)]
+    pieces, keys = _branches_and_keys(branches) if callable(choose) else ([], [])
     node = constructors.route(choose, *keys, concurrency=concurrency, capacity=capacity, on_error=on_error)
     if not pieces:
         return node
@@ -414,6 +419,14 @@ def _is_branch(value: object) -> bool:
     return _is_piece(value) or (isinstance(value, list | Mapping) and not value)
 
 
+def _branches_and_keys(given: Sequence[object]) -> tuple[list[Any], list[object]]:
+    """What is given to a function, apart; code is neither."""
+    for each in given:
+        if not _is_branch(each) and (callable(each) or isinstance(each, Topology)):
+            raise JoinError(_why_no_piece(each))
+    return [each for each in given if _is_branch(each)], [each for each in given if not _is_branch(each)]
+
+
 def _piece(value: object) -> Pipeline:
     """The pipeline that a value is or makes."""
     try:
@@ -458,7 +471,12 @@ def _listed(branches: list[object]) -> Pipeline:
 
 def _is_chooser(value: object) -> bool:
     is_class = isinstance(value, type) and hasattr(value, "process")
-    return callable(value) and not (isinstance(value, Piece) or is_process(value) or is_class)
+    return callable(value) and not (isinstance(value, Piece) or is_process(value) or is_class or _is_constructor(value))
+
+
+def _is_constructor(value: object) -> bool:
+    """Whether it is one of our own functions, which make nodes."""
+    return isinstance(value, FunctionType) and value.__module__ in (constructors.__name__, __name__)
 
 
 def _mapped(branches: Mapping[Any, object]) -> Pipeline:
@@ -546,13 +564,21 @@ def _choosing(upper: Pipeline, lower: Pipeline) -> Iterator[_Step]:
         yield attrs.evolve(step, choices=choices) if is_narrowed else step
 
 
-def _sure(choose: Callable[[Any], Any], choices: Mapping[Key, Key]) -> Callable[[Any], Any]:
+def _sure(
+    choose: Callable[[Any], Any], names: Mapping[Key, Key], read: frozenset[Key] | None = None
+) -> Callable[[Any], Any]:
     """`choose`, which fails where it names no branch.
 
-    Its `choosing` makes the same of another function: what a topology calls when another route takes its place, with
-    the outputs that there are beside.
+    Its `choosing` makes the same of another function, or for other outputs that are read: what a topology calls when
+    another route takes its place, and when its outputs have other readers.
+
+    Args:
+        choose: what names a branch, or gives its index.
+        names: `{what it may give: the output that means}`.
+        read: the outputs that are read; None: those of `names`.
     """
     chosen: Any
+    choices = names if read is None else _among_read(names, read)
     if is_async(choose):
 
         async def chosen(value: Any) -> Key:
@@ -567,12 +593,20 @@ def _sure(choose: Callable[[Any], Any], choices: Mapping[Key, Key]) -> Callable[
             except (KeyError, TypeError):  # a TypeError where it cannot be hashed as it is
                 return _output(choose, choice, choices)
 
-    def choosing(other: Callable[[Any], Any], outputs: Iterable[Key]) -> Callable[[Any], Any]:
-        return _sure(other, {**choices, **{output: output for output in outputs if output not in choices}})
+    def choosing(
+        other: Callable[[Any], Any] | None = None, outputs: frozenset[Key] | None = None
+    ) -> Callable[[Any], Any]:
+        return _sure(choose if other is None else other, names, read if outputs is None else outputs)
 
     functools.update_wrapper(chosen, _unwrapped(choose), updated=())
     chosen.choosing = choosing
     return cast(Callable[[Any], Any], chosen)
+
+
+def _among_read(names: Mapping[Key, Key], read: frozenset[Key]) -> Mapping[Key, Key]:
+    """What a chooser may give where these outputs are read."""
+    beside = sorted(read - names.keys(), key=key_order)
+    return {name: output for name, output in names.items() if output in read} | {name: name for name in beside}
 
 
 def _output(choose: Callable[[Any], Any], choice: Any, choices: Mapping[Key, Key]) -> Key:
@@ -735,6 +769,8 @@ def _why_no_piece(value: object) -> str:
         return f"{text} is a class: join an object of it, {value.__name__}(...), or hp.process({value.__name__})"
     if isinstance(value, Topology):
         return f"{text} is a topology: topology.add_pipeline(pipeline) puts a pipeline into it"
+    if _is_constructor(value):
+        return f"hp.{value.__name__} makes nodes, and is none: call it, hp.{value.__name__}(...)"  # type: ignore[attr-defined]
     if callable(value):
         name = _function_text(value)
         return f"{name} is a function and no node: write what it does, hp.map({name}), hp.sink({name}) or their like"

@@ -10,7 +10,7 @@ import signal
 import threading
 from collections import deque
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from types import FrameType, TracebackType
 from typing import Any, TypeVar
 
@@ -20,6 +20,7 @@ from hotplumb._changes import Change
 from hotplumb._engine import Engine
 from hotplumb._links import Inbox
 from hotplumb._log import log
+from hotplumb._repair import HoldsNothing
 from hotplumb._runner import Runner, State
 from hotplumb._supervision import Policy, check_policy, stop
 from hotplumb.compose import Branch, in_order, topology_of
@@ -345,7 +346,8 @@ class Plumbing:
         part of the change that is under way.
         """
         if self._engine.holds_between(key):
-            return await self.repair(key, node)
+            with suppress(HoldsNothing):  # it went on meanwhile, by `retry` or `discard`
+                return await self.repair(key, node)
         return await self._change("replace", lambda reigns: reigns.replace(key, node))
 
     async def remove(self, key: object) -> Change:

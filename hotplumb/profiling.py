@@ -19,7 +19,7 @@ import attrs
 
 from hotplumb._supervision import Policy
 from hotplumb.compose import Branch, in_order, topology_of
-from hotplumb.drawing import key_text
+from hotplumb.drawing import columns, key_text
 from hotplumb.errors import UsageError
 from hotplumb.keys import Key
 from hotplumb.nodes import Kind
@@ -43,7 +43,7 @@ class NodeProfile:
     share: float
     """What part of the run it was busy for: 1 is all of it."""
     received: int
-    """Items it has taken and worked on."""
+    """Items it has taken and worked on, but for those that failed."""
     sent: int
     """Items it has given, each counted once however many read it."""
     failed: int
@@ -51,8 +51,8 @@ class NodeProfile:
 
     @property
     def per_item_s(self) -> float | None:
-        """Busy seconds for each item it received, of a source for each that it sent; None where there was none."""
-        items = self.received or self.sent
+        """Busy seconds for each item it received or failed on, of a source for each that it sent; None without any."""
+        items = self.received + self.failed or self.sent
         return self.busy_s / items if items else None
 
 
@@ -165,9 +165,9 @@ _HEADS = ("node", "kind", "busy", "share", "received", "sent", "failed", "per it
 
 def _table(rows: Iterable[NodeProfile]) -> Iterator[str]:
     lines = [_HEADS, *map(_cells, rows)]
-    widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
+    widths = [max(map(columns, column)) for column in zip(*lines, strict=True)]
     for key, kind, *numbers in lines:
-        cells = [key.ljust(widths[0]), kind.ljust(widths[1])]
+        cells = [key + " " * (widths[0] - columns(key)), kind.ljust(widths[1])]
         cells += [number.rjust(width) for number, width in zip(numbers, widths[2:], strict=True)]
         yield "  ".join(cells)
 

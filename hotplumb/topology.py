@@ -16,7 +16,7 @@ import gc
 import inspect
 import weakref
 from collections import deque
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, MutableMapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, MutableMapping
 from contextlib import contextmanager
 from itertools import chain, islice
 from operator import attrgetter, is_
@@ -385,8 +385,8 @@ class Topology(Pictured):
             raise OpenEnd(name, node.kind, f"reads nothing: give it the keys that the one before reads, {how}")
         return self._edited([self._replacement(name, _checked("replace", name, node))])
 
-    def _replacement(self, key: Key, node: Node, outputs: Iterable[Key] = ()) -> Edit:
-        return Edit("replace", key, _choosing(self._known(key), node, outputs))
+    def _replacement(self, key: Key, node: Node) -> Edit:
+        return Edit("replace", key, _choosing(self._known(key), node))
 
     def remove(self, key: object) -> Topology:
         """Take a given node back; where it is still needed, the factory is asked for one.
@@ -402,27 +402,25 @@ class Topology(Pictured):
     def update(self, nodes: Mapping[Any, Node | None]) -> Topology:
         """Make several edits at once, which are checked as one: None removes a given node, a node adds or replaces.
 
-        A route in the place of a pipeline's gives its values to the same branches, as for `replace`, and to those among
-        `nodes` that read an output of it.
+        A route in the place of a pipeline's gives its values to the same branches, as for `replace`.
 
         Raises:
             UnknownKey: a key to remove is not given.
             UsageError: two keys are equal when frozen.
             OpenEnd, TopologyError: as for `add`.
         """
-        outputs = _outputs_read(nodes.values())
-        edits = {edit.key: edit for edit in (self._update(key, node, outputs) for key, node in nodes.items())}
+        edits = {edit.key: edit for edit in (self._update(key, node) for key, node in nodes.items())}
         if len(edits) != len(nodes):
             raise UsageError("update(...): two of the keys given are equal when frozen, so one edit would be lost")
         return self._edited(list(edits.values()))
 
-    def _update(self, key: object, node: Node | None, outputs: Mapping[Key, Sequence[Key]]) -> Edit:
+    def _update(self, key: object, node: Node | None) -> Edit:
         name = _own_key("update", key)
         if node is None:
             self._check_given(name)
             return Edit("remove", name)
         _checked("update", name, node)
-        return self._replacement(name, node, outputs.get(name, ())) if self._is_known(name) else Edit("add", name, node)
+        return self._replacement(name, node) if self._is_known(name) else Edit("add", name, node)
 
     def refactor(self, factory: Factory | None) -> Topology:
         """Take another factory, and ask it for every needed key that is not given.
@@ -441,6 +439,7 @@ class Topology(Pictured):
         resolution = _Resolution(given, self.factory, self._places)
         with collection_off():
             resolution.edit(edits)
+            resolution.fit_routes()
             return self._become(edits, resolution)
 
     def _become(self, edits: Iterable[Edit], resolution: _Resolution) -> Topology:
@@ -650,6 +649,25 @@ class _Resolution:
         for key in keys:
             if self._find(key) is None:
                 self._resolve(key)
+
+    def fit_routes(self) -> None:
+        """Have the routes of pipelines choose between the outputs that are read now."""
+        fitted = {}
+        for place in self.places.values():
+            choosing = None if place is None else _choosing_of(place.node)
+            if place is None or choosing is None:
+                continue
+            fn = choosing(outputs=self._outputs_read(place))
+            if not same(fn, place.node.fn):
+                place.node = attrs.evolve(place.node, fn=fn)
+                fitted[place.key] = place.node
+        self.given = _changed(self.given, {key: node for key, node in fitted.items() if key in self.given})
+
+    def _outputs_read(self, place: _Place) -> frozenset[Key]:
+        """The names of a route's outputs that somebody reads."""
+        found = (self._find(reader) for reader in place.readers)
+        reads = chain.from_iterable(reader.node.reads for reader in found if reader is not None)
+        return frozenset(read.name for read in reads if isinstance(read, Output) and read.key == place.key)
 
     def closed_places(self) -> dict[Key, _Place | None]:
         """The places that have changed, in their final form."""
@@ -928,29 +946,19 @@ def _check_gives(node: Node, read: Key, reader: Key) -> None:
         )
 
 
-def _choosing(before: Node, node: Node, outputs: Iterable[Key]) -> Node:
-    """`node` as it takes the place of another: both routes, it chooses between the same branches, and `outputs`.
+def _choosing(before: Node, node: Node) -> Node:
+    """`node` as it takes the place of another: both routes, it chooses between the same branches.
 
     Only routes of pipelines know their branches; one that does keeps its own.
     """
     choosing = _choosing_of(before) if node.kind == "route" and _choosing_of(node) is None else None
-    return node if choosing is None else attrs.evolve(node, fn=choosing(node.fn, outputs))
+    return node if choosing is None else attrs.evolve(node, fn=choosing(node.fn))
 
 
 def _choosing_of(node: Node) -> Callable[..., Any] | None:
     """What makes another function choose between the branches of a pipeline's route; None for any other node."""
     is_ours = node.kind == "route" and isinstance(node.fn, FunctionType)  # an object may have any attribute
     return getattr(node.fn, "choosing", None) if is_ours else None
-
-
-def _outputs_read(nodes: Iterable[object]) -> dict[Key, list[Key]]:
-    """{the key of a node: the names of its outputs that `nodes` read}."""
-    outputs: dict[Key, list[Key]] = {}
-    for node in nodes:
-        for read in node.reads if isinstance(node, Node) else ():
-            if isinstance(read, Output):
-                outputs.setdefault(read.key, []).append(read.name)
-    return outputs
 
 
 def _why_no_node(made: object) -> str:

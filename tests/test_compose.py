@@ -1099,13 +1099,80 @@ def test_a_replaced_chooser_that_names_no_branch_fails(choose: Callable[[int], A
     assert found.__cause__.valid == ("b", "c", 0, 1)
 
 
-def test_a_route_with_branches_of_its_own_keeps_these() -> None:
+def test_a_route_with_branches_of_its_own_keeps_these(seed: int) -> None:
     """A node of another pipeline is taken as it is there."""
     route = (A | [B, C, D, lambda value: value % 3] | F).topology().active["route"]
     edited = listed(lambda value: 0).update({"route": route, "d": hp.collect(hp.output("route", "d"))})
     assert edited.active["route"] == route
     assert hp.run(edited)["d"] == [2]
-    assert listed(lambda value: 0).replace("route", route).active["route"] == route
+    assert valid(failure(listed(lambda value: 0).replace("route", route), seed)) == ("b", "c", 0, 1)  # no third
+
+
+PARITY = A | hp.route(parity)
+EVENS = hp.collect(hp.output("parity", "even"))
+
+
+def valid(error: hp.NodeError) -> tuple[Any, ...]:
+    """What the chooser that gave no such thing may give."""
+    assert isinstance(error.__cause__, hp.UnknownBranch)
+    return error.__cause__.valid
+
+
+def branches(**names: str) -> dict[str, Any]:
+    return {name: hp.collect().named(key) for name, key in names.items()}
+
+
+def test_a_chooser_may_give_every_output_that_is_read(seed: int) -> None:
+    """By key beside the branches, by an edit, or by a change; and nothing else."""
+    one, both = PARITY | branches(odd="o"), PARITY | branches(odd="o", even="e")
+    expected = {"o": [1, 3], "e": [2, 4]}
+    assert hp.run(hp.broadcast(one, EVENS.named("e"))) == hp.run(one.topology().add("e", EVENS)) == expected
+    assert one.topology().add("e", EVENS) == both.topology()
+    assert both.topology().remove("e") == one.topology()
+    third = both.topology().replace("e", hp.collect(hp.output("parity", "third")))
+    assert third == (PARITY | branches(odd="o", third="e")).topology()
+    assert valid(failure(third, seed)) == ("odd", "third")
+    assert third.replace("e", EVENS) == both.topology()
+
+
+def test_a_running_chooser_may_give_what_is_added(seed: int) -> None:
+    """The route is touched as any node that has another reader."""
+
+    async def main() -> dict[Any, list[Any]]:
+        topology = (
+            hp.source(hp.testing.script([1, hp.testing.Pause(1), 2])) | hp.route(parity) | branches(odd="o")
+        ).topology()
+        async with hp.Plumbing(topology) as plumbing:
+            await asyncio.sleep(0.5)
+            await plumbing.add("e", EVENS)
+            await plumbing.join()
+            return plumbing.collected()
+
+    assert hp.testing.run(main, seed=seed) == {"o": [1], "e": [2]}
+
+
+@pytest.mark.parametrize(
+    ("join", "said"),
+    [
+        (lambda: hp.route(bool, hp.map(abs), parity), "parity is a function and no node"),
+        (lambda: hp.merge(hp.map(abs), parity), "parity is a function and no node"),
+        (lambda: hp.merge(A, hp.Topology()), "is a topology"),
+        (lambda: A | hp.collect, r"hp.collect makes nodes, and is none: call it, hp.collect\("),
+        (lambda: A | [B, hp.merge], "hp.merge makes nodes"),
+    ],
+)
+def test_what_is_no_node_among_branches_is_refused_when_they_are_joined(join: Callable[[], Any], said: str) -> None:
+    """The text says what to write instead."""
+    with pytest.raises(hp.JoinError, match=said):
+        join()
+
+
+def test_what_is_open_says_what_can_close_it() -> None:
+    """An open route wants branches, and a mapping at the start a route."""
+    with pytest.raises(hp.OpenEnd, match=r"write \.\.\. \| \{name: branch\}"):
+        hp.run(A | hp.route(parity))
+    with pytest.raises(hp.OpenEnd, match=r"write hp.source\(\.\.\.\) \| hp.route\(choose\) \| \.\.\."):
+        hp.run(branches(odd="o"))
 
 
 def test_an_update_gives_a_route_outputs_with_those_who_read_them() -> None:

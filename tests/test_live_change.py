@@ -6,6 +6,7 @@ import asyncio
 import random
 import sys
 from collections import defaultdict
+from contextlib import suppress
 from typing import Any
 
 import pytest
@@ -356,3 +357,25 @@ def test_what_a_change_costs_does_not_grow_with_what_it_does_not_touch() -> None
     """A thousand readers of the same source are not asked."""
     few, many = calls_of_a_change(10), calls_of_a_change(1_000)
     assert many < few + 200, (few, many)
+
+
+def test_waiting_for_a_change_to_settle_ends_with_the_plumbing(seed: int) -> None:
+    """Begun before the plumbing was left, or after."""
+
+    async def main() -> None:
+        async def slow(_: int) -> None:
+            await asyncio.sleep(100)
+
+        topology = hp.Topology().add("n", hp.source(range(5))).add("m", hp.map(abs, "n")).add("out", hp.sink(slow, "m"))
+        with suppress(KeyError):
+            async with hp.Plumbing(topology) as plumbing:
+                await asyncio.sleep(1)
+                change = await plumbing.replace("m", hp.map(int, "n"))
+                early = asyncio.create_task(change.wait_settled())
+                await asyncio.sleep(1)
+                raise KeyError("leave")
+        for waiting in (early, change.wait_settled()):
+            with pytest.raises(hp.UsageError, match="has stopped"):
+                await asyncio.wait_for(waiting, 1)
+
+    testing.run(main, seed=seed)

@@ -1154,7 +1154,7 @@ def test_what_is_in_hand_of_an_async_node_is_neither_received_nor_lost(seed: int
 
         async def slow(_: int) -> None:
             await asyncio.sleep(1)
-            clock.work(0.001)
+            clock.work(0.002)  # more than a turn
 
         async with hp.Plumbing(graph(n=hp.source(range(7)), out=hp.sink(slow, "n"))) as plumbing:
             for received in range(7):
