@@ -542,9 +542,13 @@ class Runner:
                 return place
             if alignment is not None and alignment.awaits(link):  # whatever `reads` says
                 return place
-        if wanted is not None and all(link.is_ended for link in self.inputs if link.source in wanted):
+        if wanted is not None and not any(link.source in wanted for link in self._open_links()):
             return readable[0][0] if readable else None
         return None
+
+    def _open_links(self) -> Iterator[Link]:
+        """The links that something may still come by."""
+        return (link for link in self.inputs if not (link.is_ended or link.is_closed))
 
     def put_back(self, link: Link, rest: Chunk) -> None:
         """Return what was not worked on to where it came from."""
@@ -1215,8 +1219,7 @@ class Runner:
                 link.resize(node.capacity, node.when_full)
             if is_other and isinstance(link.writer, Runner):
                 link.writer.fit_outputs()
-        ended = sum(link.is_ended or link.is_closed for link in self.inputs)
-        self.open_inputs = self._is_producing() + len(self.inputs) - ended
+        self.open_inputs = self._is_producing() + sum(1 for _ in self._open_links())
         self.wake()
 
     def _is_producing(self) -> bool:

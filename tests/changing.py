@@ -897,6 +897,7 @@ def _volume(nodes: Mapping[Any, Node]) -> float:
                 arriving = 0 if code is None else 30 if code.style == "endless" else code.count
             elif node.kind in ("flat_map", "process", "stateful"):
                 arriving *= 40 if code is not None and code.is_bursty else 1.4
+                arriving += 2 * (code is not None and "end" in dict(code.methods))
             found[key] = arriving
         return found[key]
 
@@ -1652,9 +1653,10 @@ def mixed(found: Found) -> Iterator[str]:
             if entry.token is not None and entry.origin is not None:
                 met[entry.origin].update(_with_newest(entry.met, made))
     for change in found.run.changes:
+        before = change.touched - change.added  # one that was there long before, and was removed, is no old version
         for origin, hops in met.items():
             here = [(hop, newest) for hop, newest in hops if hop.key in change.touched]
-            old = [hop for hop, _ in here if hop.epoch < change.epoch]
+            old = [hop for hop, _ in here if hop.epoch < change.epoch and hop.key in before]
             new = [hop for hop, newest in here if newest <= change.epoch <= hop.epoch]
             if old and new:
                 yield f"{origin} met {_way_text(sorted(old))} and {_way_text(sorted(new))}, in epoch {change.epoch}"

@@ -379,3 +379,35 @@ def test_waiting_for_a_change_to_settle_ends_with_the_plumbing(seed: int) -> Non
                 await asyncio.wait_for(waiting, 1)
 
     testing.run(main, seed=seed)
+
+
+def test_what_is_only_to_be_read_and_closed_holds_up_nothing(seed: int) -> None:
+    """A process that has finished with what it had picked reads what a change gives it."""
+
+    class Picky:
+        def begin(self, context: hp.Context) -> None:
+            self.context = context
+            context.reads = ["a"]
+
+        def process(self, value: int) -> int:
+            self.context.finish()
+            return value
+
+    def picky(*reads: str) -> hp.Node:
+        return hp.process(Picky, *reads)
+
+    async def main() -> dict[Any, list[Any]]:
+        topology = (
+            hp.Topology()
+            .add("a", hp.source([1, 2]))
+            .add("b", hp.source([3, 4]))
+            .add("p", picky("a", "b"))
+            .add("out", hp.collect("p"))
+        )
+        async with hp.Plumbing(topology) as plumbing:
+            await asyncio.sleep(1)
+            await plumbing.apply(plumbing.topology.update({"c": hp.source([5, 6]), "p": picky("a", "c")}))
+            await plumbing.join()
+            return plumbing.collected()
+
+    assert testing.run(main, seed=seed) == {"out": [1, 5]}
