@@ -49,6 +49,7 @@ from hotplumb._changes import Change
 from hotplumb._engine import Engine
 from hotplumb._links import Link
 from hotplumb._runner import Runner
+from hotplumb._supervision import Hold
 from hotplumb.keys import AllErrors, Key, Output, canonical, key_order
 from hotplumb.nodes import Node
 from hotplumb.topology import Topology, node_key
@@ -1508,6 +1509,17 @@ class Found:
                 for hop in dict.fromkeys(later):
                     if any(Token((*entry.token.hops, hop), output.uid) in self.arrived for output in entry.outputs):  # type: ignore[union-attr]
                         entry.epoch = hop.epoch
+                if not any(token in self.arrived for token in entry.given()):
+                    self._look_whether_kept(entry, epochs)
+
+    def _look_whether_kept(self, entry: Entry, epochs: list[tuple[int, Topology]]) -> None:
+        """What a call gave while another was held has been kept behind that: perhaps until nobody wanted it."""
+        for epoch, topology in epochs:
+            node = topology.active[entry.key]
+            is_later = epoch > entry.epoch and code_of(node) is entry.code and isinstance(node.on_error, Hold)
+            if is_later and not _is_read(entry, topology):
+                entry.epoch = topology.epoch_of(entry.key)
+                return
 
     def _come_by(self, token: Token | None) -> Iterator[Token]:
         """What a node was given, and what the merges above it were."""
@@ -1520,6 +1532,8 @@ class Found:
         """What failed gave what had left."""
         for failure in self.run.failures:
             if failure.item is None:
+                if failure.key in self.run.forced:
+                    self._cut_ends(failure.key)
                 continue
             token = Token(failure.item.trail.hops, failure.item.value.uid)
             entry = self.run.logs[failure.key].get(token)
@@ -1536,6 +1550,12 @@ class Found:
             for entry in self.logs.get(key, ()):
                 if not entry.is_done:
                     self._cut(entry)
+
+    def _cut_ends(self, key: Key) -> None:
+        """What `end` gave was given up while it waited for room."""
+        for entry in self.logs.get(key, ()):
+            if entry.call == "end":
+                self._cut(entry)
 
     def _cut(self, entry: Entry) -> None:
         """Outputs leave in order."""
@@ -1626,6 +1646,12 @@ class Found:
             way.append((found.hops[-1].key, giver and giver.name))
             found = None if giver is None else giver.token
         return tuple(way)
+
+
+def _is_read(entry: Entry, topology: Topology) -> bool:
+    """Whether somebody reads what a call gave."""
+    wanted = (entry.key, hp.output(entry.key, entry.name))
+    return any(read in wanted for reader in topology.readers(entry.key) for read in topology.reads(reader))
 
 
 @attrs.frozen(eq=False)
