@@ -89,6 +89,8 @@ class Following:
             self._look()
 
     def _mark(self, runner: Runner) -> None:
+        if self.marker is SETTLED:
+            return  # it was withdrawn meanwhile
         for output in runner.outputs:
             output.mark(self.marker)
 

@@ -411,3 +411,43 @@ def test_what_is_only_to_be_read_and_closed_holds_up_nothing(seed: int) -> None:
             return plumbing.collected()
 
     assert testing.run(main, seed=seed) == {"out": [1, 5]}
+
+
+@pytest.mark.parametrize("at_s", [2.5, 7], ids=["in hand", "passed on"])
+def test_a_change_that_was_withdrawn_sends_no_marker_late(at_s: float, seed: int) -> None:
+    """A node below that was about to, when it had sent what it had in hand, or read that of another, forgets it."""
+
+    class Last:
+        def begin(self, context: hp.Context) -> None:
+            self.context = context
+
+        async def process(self, value: int) -> list[int]:
+            self.context.finish()
+            await asyncio.sleep(5)
+            return [value]
+
+    async def slowly(value: int) -> int:
+        await asyncio.sleep(50 * value)
+        return value
+
+    async def main() -> None:
+        topology = (
+            hp.Topology()
+            .add("n", hp.source([0, 1]))
+            .add("a", hp.map(slowly, "n"))
+            .add("last", hp.process(Last, "a"))
+            .add("m", hp.map(abs, "last"))
+            .add("out", hp.collect("m"))
+            .add("all", hp.collect("a"))
+        )
+        async with hp.Plumbing(topology) as plumbing:
+            await asyncio.sleep(at_s)
+            plumbing.pause("m")
+            with pytest.raises(hp.ChangeTimeout) as late:
+                await plumbing.apply(plumbing.topology.replace("a", hp.map(abs, "n")), timeout_s=0.1)
+            await late.value.change.wait_settled()
+            plumbing.resume("m")
+            await plumbing.join()
+            assert plumbing.collected() == {"out": [0], "all": [0, 1]}
+
+    testing.run(main, seed=seed)
