@@ -1514,6 +1514,8 @@ class Found:
 
     def _look_whether_kept(self, entry: Entry, epochs: list[tuple[int, Topology]]) -> None:
         """What a call gave while another was held has been kept behind that: perhaps until nobody wanted it."""
+        if not any(topology.epoch_of(entry.key) == entry.epoch and _is_read(entry, topology) for _, topology in epochs):
+            return  # nobody wanted it then either
         for epoch, topology in epochs:
             node = topology.active[entry.key]
             is_later = epoch > entry.epoch and code_of(node) is entry.code and isinstance(node.on_error, Hold)
