@@ -1469,6 +1469,7 @@ class Found:
             if failure.item is not None:
                 self.failed[failure.key, Token(failure.item.trail.hops, failure.item.value.uid)] += 1
         self._cut_failures()
+        self.kept: set[Token] = set()  # given behind an item that was held, and perhaps not sent before nobody read it
         self._look_when_sent()
         self._add_merges()
         self.givers: dict[Token, Entry] = {
@@ -1509,19 +1510,11 @@ class Found:
                 for hop in dict.fromkeys(later):
                     if any(Token((*entry.token.hops, hop), output.uid) in self.arrived for output in entry.outputs):  # type: ignore[union-attr]
                         entry.epoch = hop.epoch
-                if not any(token in self.arrived for token in entry.given()):
-                    self._look_whether_kept(entry, epochs)
-
-    def _look_whether_kept(self, entry: Entry, epochs: list[tuple[int, Topology]]) -> None:
-        """What a call gave while another was held has been kept behind that: perhaps until nobody wanted it."""
-        if not any(topology.epoch_of(entry.key) == entry.epoch and _is_read(entry, topology) for _, topology in epochs):
-            return  # nobody wanted it then either
-        for epoch, topology in epochs:
-            node = topology.active[entry.key]
-            is_later = epoch > entry.epoch and code_of(node) is entry.code and isinstance(node.on_error, Hold)
-            if is_later and not _is_read(entry, topology):
-                entry.epoch = topology.epoch_of(entry.key)
-                return
+                if any(
+                    epoch > entry.epoch and _is_kept_unread(entry, topology, topology.active[key])
+                    for epoch, topology in epochs
+                ):
+                    self.kept.update(entry.given())
 
     def _come_by(self, token: Token | None) -> Iterator[Token]:
         """What a node was given, and what the merges above it were."""
@@ -1592,7 +1585,10 @@ class Found:
                 if key in concurrent:
                     self.concurrent.add(merge)  # for its order is not known
         for key, found in seen.items():
-            entries = [*self.logs.get(key, []), *(found[token] for token in order[key])]
+            taken = {Token(token.hops[:-1], token.uid) for token in found}
+            # What the merge was given had perhaps been held by the node before it.
+            known = [entry for entry in self.logs.get(key, []) if entry.is_done or entry.token not in taken]
+            entries = [*known, *(found[token] for token in order[key])]
             self.logs[key] = sorted(entries, key=lambda entry: entry.epoch)
 
     def _has_code(self, key: Key, epoch: int) -> bool:
@@ -1650,10 +1646,11 @@ class Found:
         return tuple(way)
 
 
-def _is_read(entry: Entry, topology: Topology) -> bool:
-    """Whether somebody reads what a call gave."""
+def _is_kept_unread(entry: Entry, topology: Topology, node: Node) -> bool:
+    """Whether a node that may hold an item has kept what a call gave behind it, and nobody reads that any more."""
     wanted = (entry.key, hp.output(entry.key, entry.name))
-    return any(read in wanted for reader in topology.readers(entry.key) for read in topology.reads(reader))
+    is_read = any(read in wanted for reader in topology.readers(entry.key) for read in topology.reads(reader))
+    return code_of(node) is entry.code and isinstance(node.on_error, Hold) and not is_read
 
 
 @attrs.frozen(eq=False)
@@ -1734,7 +1731,7 @@ def _lies_in(hops: Hops, topology: Topology) -> bool:
 def lost(found: Found) -> Iterator[str]:
     """What a node gave has come to all that read it; nothing that failed is missing among the failures."""
     for tenure in found.tenures():
-        missing = Counter(tenure.given) - Counter(tenure.taken)
+        missing = Counter(token for token in tenure.given if token not in found.kept) - Counter(tenure.taken)
         if missing and tenure.reader not in found.finishing:
             yield f"{tenure}: {_few(missing)}"
     for key, log in found.logs.items():
