@@ -613,6 +613,7 @@ class OwnTask:
         """Begin as at the start; where that fails, what was taken goes back."""
         runner = self._runner
         runner.state = runner.node.initial
+        link.count_in(len(chunk))  # so that its room is not taken while `begin` waits
         try:
             if runner.node.kind == "process":
                 runner.process = runner.node.fn()
@@ -620,10 +621,12 @@ class OwnTask:
                 await self._begin()
         except (Exception, asyncio.CancelledError) as exc:
             self._refuse_own_cancellation(exc)
+            link.count_out(len(chunk))
             runner.put_back(link, chunk)
             await self._close_after(exc)
             runner.fail("begin", chunk.item(0), exc, link=link)
             return False
+        link.count_out(len(chunk))
         runner.is_fresh = False
         return True
 

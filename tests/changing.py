@@ -56,7 +56,7 @@ from hotplumb.topology import Topology, node_key
 
 Hops = tuple[hp.Hop, ...]
 
-LONG_S = 60.0  # virtual; what is not over then never is
+LONG_S = 600.0  # virtual; what is not over then never is
 CALM_S = 5.0  # virtual: after which all is idle where the sources wait
 PERSON_S = 0.003  # virtual: how often somebody looks after what is held
 MOST_STEPS = 300_000  # of all runners of a run
