@@ -413,18 +413,69 @@ def test_what_is_only_to_be_read_and_closed_holds_up_nothing(seed: int) -> None:
     assert testing.run(main, seed=seed) == {"out": [1, 5]}
 
 
+class Last:
+    """Takes one value, and has that in hand for five seconds."""
+
+    def begin(self, context: hp.Context) -> None:
+        self.context = context
+
+    async def process(self, value: int) -> list[int]:
+        self.context.finish()
+        await asyncio.sleep(5)
+        return [value]
+
+
+def test_a_change_settles_when_a_finished_node_has_sent_what_met_the_old_version(seed: int) -> None:
+    """Its link is closed, and yet what came by it is under way."""
+
+    async def main() -> None:
+        topology = (
+            hp.Topology()
+            .add("n", hp.source(testing.script([0, testing.Pause(20), 1])))
+            .add("a", hp.map(abs, "n"))
+            .add("last", hp.process(Last, "a"))
+            .add("out", hp.collect("last"))
+            .add("all", hp.collect("a"))
+        )
+        async with hp.Plumbing(topology) as plumbing:
+            await asyncio.sleep(2.5)
+            change = await plumbing.replace("a", hp.map(int, "n"))
+            assert plumbing.collected()["out"] == []
+            await change.wait_settled()
+            assert plumbing.collected()["out"] == [0]
+            assert 5 <= asyncio.get_running_loop().time() < 10
+
+    testing.run(main, seed=seed)
+
+
+def test_a_change_settles_though_the_next_takes_a_link_away(seed: int) -> None:
+    """A link that is gone is nothing to wait for, where it came in: at its writer others still are."""
+
+    async def main() -> None:
+        topology = (
+            hp.Topology()
+            .add("n", hp.source(testing.script([0, testing.Pause(20), 1])))
+            .add("a", hp.map(abs, "n"))
+            .add("b", hp.map(abs, "a"))
+            .add("out", hp.collect("b"))
+        )
+        async with hp.Plumbing(topology) as plumbing:
+            await asyncio.sleep(1)
+            first = await plumbing.add("more", hp.collect("n"))
+            second = await plumbing.apply(
+                plumbing.topology.update({"c": hp.map(abs, "b"), "out": hp.collect("c")}),
+            )
+            await asyncio.wait_for(first.wait_settled(), 10)
+            await asyncio.wait_for(second.wait_settled(), 10)
+            await plumbing.join()
+            assert plumbing.collected() == {"out": [0, 1], "more": [1]}
+
+    testing.run(main, seed=seed)
+
+
 @pytest.mark.parametrize("at_s", [2.5, 7], ids=["in hand", "passed on"])
 def test_a_change_that_was_withdrawn_sends_no_marker_late(at_s: float, seed: int) -> None:
     """A node below that was about to, when it had sent what it had in hand, or read that of another, forgets it."""
-
-    class Last:
-        def begin(self, context: hp.Context) -> None:
-            self.context = context
-
-        async def process(self, value: int) -> list[int]:
-            self.context.finish()
-            await asyncio.sleep(5)
-            return [value]
 
     async def slowly(value: int) -> int:
         await asyncio.sleep(50 * value)
