@@ -330,6 +330,25 @@ def test_a_lone_item_travels_through_idle_nodes_at_once(seed: int) -> None:
     run(main, seed)
 
 
+def test_a_producer_that_gives_one_value_a_wait_is_asked_for_the_next_when_it_has_arrived(seed: int) -> None:
+    """From the second on: the first may be one of many, and those of one wait travel together."""
+
+    async def main() -> None:
+        Clock()
+        log: list[str] = []
+
+        async def produce() -> AsyncIterator[str]:
+            for each in ("first", "second", "third"):
+                await asyncio.sleep(1)
+                yield each
+                log.append(f"after {each}")
+
+        await joined(graph(n=hp.source(produce), out=hp.sink(log.append, "n")))
+        assert log == ["after first", "first", "second", "after second", "third", "after third"]
+
+    run(main, seed)
+
+
 def test_a_thousand_nodes_deep_nothing_recurs(seed: int) -> None:
     """A chain may be as long as one likes."""
     topology = hp.Topology().add(0, hp.source(range(3)))
