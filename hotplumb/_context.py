@@ -101,6 +101,8 @@ class NodeContext:
             raise UsageError("derive_from is for a Process: what a source gives begins there")
         trails = tuple(item.trail for item in items[:MOST_MEMBERS])
         filling.gather(Members(trails, len(items) - len(trails)))
+        self._runner.leave_loops()
+        self._runner.may_gather = False  # what it gathers is not looked at in a loop where it gives nothing
 
     def _interrupt(self) -> None:
         """Look at what has been set as soon as the value in hand is done."""
@@ -109,4 +111,5 @@ class NodeContext:
             runner.work.is_interrupted = True
         if runner.driver is not None:
             runner.driver.is_interrupted = True
+        runner.leave_loops()
         runner.wake()

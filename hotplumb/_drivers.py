@@ -55,7 +55,9 @@ class OwnTask:
         self._task: asyncio.Task[None] | None = None
         self._begun: asyncio.Future[None] | None = None
         self._granted: asyncio.Future[None] | None = None  # done when it is this node's turn
-        self._slice_began: float | None = None
+        self._clock = runner.host.turns.clock
+        self._slice_began = -1.0  # on it; below 0 before the first
+        self._chunk_began = 0.0
         self._cost_s = SLICE_S  # of one value in the last slice
         self._left = 0  # outputs of the value in hand that have left
         self._is_async_call = is_async(runner.process.process if runner.process is not None else runner.node.fn)
@@ -291,8 +293,13 @@ class OwnTask:
                     await self._my_turn()
                 if self._orders:
                     await self._obey()
-                else:
-                    await self._slice()
+                elif runner.wakes and runner.wakes[0] <= runner.host.loop.time():
+                    await self._give_own("wake", runner.due_time())
+                elif (taken := runner.next_chunk(runner.cut)) is not None:
+                    if await self._may_work_on(*taken):
+                        await self._worked(*taken, await self._through(*taken))
+                elif not runner.open_inputs and not runner.waiting:
+                    await self._end()
         finally:
             if self._task is task:  # else it was left behind, and another has taken its place
                 self._drop_timer()
@@ -354,12 +361,12 @@ class OwnTask:
     async def _my_turn(self, has_more: bool = False) -> None:
         """Return when the turn lets this node do a slice: it has something to do, and room for what comes of it."""
         runner = self._runner
-        clock = runner.host.turns.clock
+        clock = self._clock
         if runner.host.turns.is_closed:
             raise asyncio.CancelledError  # left behind, it has come back after the end
         if self._orders and not self._is_mid:
             return  # they come first
-        if self._slice_began is not None:
+        if self._slice_began >= 0:
             self._cost_s = (clock() - self._slice_began) / max(1, self._done)
         self._granted = runner.host.loop.create_future()
         if has_more or runner.late is not None or runner.has_work():
@@ -381,46 +388,41 @@ class OwnTask:
             self._runner.host.warn_slow(self._runner.key, seconds, values)
 
     def _is_slice_over(self) -> bool:
-        runner = self._runner
-        seconds = runner.host.turns.clock() - (self._slice_began or 0.0)
+        seconds, runner = self._clock() - self._slice_began, self._runner
         if seconds > SLICE_S:
             self._name_if_slow(seconds, 1)
-        return bool(
-            seconds > (SLICE_S if self._has_loop else TURN_S)  # where user code has waited, others have had their turns
-            or runner.full_links
+            if seconds > (SLICE_S if self._has_loop else TURN_S):  # where user code has waited, others had their turns
+                return True
+        return (
+            runner.full_links > 0
             or runner.is_paused
             or runner.wants_finish
             or self.is_interrupted
             or runner.switching is not None
         )
 
-    async def _slice(self) -> None:
-        runner = self._runner
-        if runner.wakes and runner.wakes[0] <= runner.host.loop.time():
-            await self._give_own("wake", runner.due_time())
-            return
-        taken = runner.next_chunk(runner.cut)
-        if taken is not None:
-            await self._work_on(*taken)
-        elif not runner.open_inputs and not runner.waiting:
-            await self._end()
-
-    async def _work_on(self, link: Link, chunk: Chunk) -> None:
+    async def _may_work_on(self, link: Link, chunk: Chunk) -> bool:
+        """Whether what was taken is to be worked on: an ended process has to begin again first."""
         runner = self._runner
         if runner.node.is_source:
             runner.send_own(chunk.values)
-            return
-        if runner.is_fresh and not await self._anew(link, chunk):
-            return
+            return False
+        return not runner.is_fresh or await self._anew(link, chunk)
+
+    def _through(self, link: Link, chunk: Chunk) -> Awaitable[Failure | None]:
+        """Work on a chunk; to be awaited where nothing else lies between the task and user code: each step costs."""
         self._chunk, self._sent_upto, self._done, self.is_interrupted = chunk, 0, 0, False
         link.count_in(len(chunk) - 1)  # what is not taken up in this slice goes back
-        began = runner.host.turns.clock()
-        through = self._work_through(link, chunk) if self._whole is None else self._work_whole(link, chunk, self._whole)
-        error = await through
+        self._chunk_began = self._clock()
+        return self._work_through(link, chunk) if self._whole is None else self._work_whole(link, chunk, self._whole)
+
+    async def _worked(self, link: Link, chunk: Chunk, error: Failure | None) -> None:
+        """Send what a chunk has given, and return what it has left."""
+        runner = self._runner
         self.is_busy = False
         in_hand.set(None)
         runner.is_given_up = runner.is_given_up and error is not None  # else the call has returned after all
-        runner.busy_s += runner.host.turns.clock() - began
+        runner.busy_s += self._clock() - self._chunk_began
         runner.count(chunk, self._done)
         await self._flush_with_room()
         left = self._left if error is not None else 0
@@ -444,11 +446,15 @@ class OwnTask:
         is_many, is_map = runner.filling is not None, runner.node.kind == "map"
         fn, task = runner.node.fn, self._task
         timeout_s, turns = runner.node.timeout_s, runner.host.turns
+        waits = link.when_full == "wait"
         self.is_busy, self.busy_since = True, runner.host.loop.time()
         for place, value in enumerate(chunk.values):
             in_hand.set((chunk, place))
             if place:
-                link.count_out(1)
+                if link.is_full or link.is_closed:
+                    link.count_out(1)
+                else:
+                    link.queued -= waits
             self._kept, self._left = len(filling.out), 0
             try:
                 if is_many:
@@ -491,7 +497,7 @@ class OwnTask:
                     break
             else:
                 whole.warn(raised)
-        self._name_if_slow(self._runner.host.turns.clock() - (self._slice_began or 0.0), len(chunk))
+        self._name_if_slow(self._clock() - self._slice_began, len(chunk))
         return error
 
     async def _call_whole(self, whole: CallsWhole, values: list[Any]) -> Failure | None:
@@ -678,7 +684,7 @@ class OwnTask:
             self.flush()
 
     async def _give_from(self, method: Callable[..., Any], *args: Any) -> None:
-        clock = self._runner.host.turns.clock
+        clock = self._clock
         self._chunk, self._kept = None, 0
         self.is_busy, self.busy_since = True, self._runner.host.loop.time()
         in_hand.set(None)
@@ -778,11 +784,11 @@ class OwnTask:
 
     async def _produce_slice(self, iterator: AsyncIterator[Any]) -> bool:
         """Take values until the slice is over; whether the iterator has ended."""
-        began = self._runner.host.turns.clock()
+        began = self._clock()
         try:
             return await self._take_values(iterator)
         finally:
-            self._runner.busy_s += self._runner.host.turns.clock() - began
+            self._runner.busy_s += self._clock() - began
 
     async def _take_values(self, iterator: AsyncIterator[Any]) -> bool:
         runner, out = self._runner, self._filling
@@ -808,8 +814,10 @@ class OwnTask:
     def _send_at_once(self) -> None:
         """Send what there is of a source, and let the readers have it in this turn of the loop."""
         self._is_late = False
+        runner, turns = self._runner, self._runner.host.turns
         out, self._filling.out = self._filling.out, []
-        self._runner.host.turns.run_after(self._runner.send_own, out)  # where there is nothing, others are ready
+        if not turns.run_first(runner.send_through, out):  # where there is nothing, others are ready
+            runner.send_own(out)
 
     def _is_own_interruption(self, exc: BaseException) -> bool:
         """Whether a source's wait was ended by `interrupt`; raises where the task itself is cancelled."""
@@ -860,7 +868,7 @@ class OwnTask:
         finally:
             if asyncio.current_task() is self._task:
                 self._is_pulling = False
-                self._slice_began = self._runner.host.turns.clock()  # it has waited: what it has used is long gone
+                self._slice_began = self._clock()  # it has waited: what it has used is long gone
 
     def _look_before_waiting(self) -> None:
         """See to what has been asked of it while it was working."""

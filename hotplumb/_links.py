@@ -281,6 +281,7 @@ class Parked:
     full_links = 0
     dropped = 0
     may_loop = False
+    may_gather = False
 
     def __init__(self, key: Key = None) -> None:
         self.key = key

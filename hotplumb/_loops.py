@@ -1,7 +1,8 @@
 """Neighbouring nodes with plain functions, run as one generated loop: one pass for all of them, with a line per call.
 
 A loop begins at one node, its head, and takes in what reads it, and what reads that, as far as there are only plain
-functions that give one answer a value.  Where it ends, values leave into links as ever:
+functions that give one answer a value.  A source can be the head too: what it has made goes through its loop at once.
+Where a loop ends, values leave into links as ever:
 
     for v0 in it:
         v1 = f0(v0)             a map
@@ -49,6 +50,8 @@ MOST_LINES = 200  # a longer loop gains nothing more, and compiling it takes its
 MOST_DEEP = 12  # conditions within each other
 MOST_READERS = 32  # of one node, that are taken in
 MOST_BRANCHES = 64  # of a route: each is an exit at least, with lists of its own
+GATHERED = 16  # values, at least, for each output of a process that a loop takes in
+MOST_NAMES = 1024  # that a route has answered with, which are kept
 TIMED_EVERY = 32  # slices: at the beginning of one of them each call is timed, and its answer looked at
 TIMED_VALUES = 4  # which takes ten times as long
 JUDGED_EVERY = 64  # slices: whether values take too long by now, which one interruption is not to decide
@@ -125,6 +128,23 @@ class Place:
     region: int = 0
 
 
+class Names:
+    """Which branch of a route its answers name."""
+
+    def __init__(self, places: dict[Key, int]) -> None:
+        self._places = places
+        self.known: dict[Any, int] = dict(places)
+        """{answer: the number of its branch}; where nobody reads what it names, one that no branch has."""
+
+    def find(self, answer: Any) -> tuple[Key, int]:
+        """The name in an answer that is not known, and its branch.  Raises where it names nothing."""
+        name = name_of(answer)
+        place = self._places.get(name, len(self._places))
+        if len(self.known) < MOST_NAMES:
+            self.known[name] = place
+        return name, place
+
+
 class Text:
     """The lines of a loop, and what they stand for.  A region is what runs under one condition; region 0 is all."""
 
@@ -137,12 +157,16 @@ class Text:
         self.regions: list[tuple[int, int]] = [(0, 0)]  # (first line, line after the last)
         self.functions: list[Any] = []
         self.owners: dict[int, Runner] = {}  # {function: whose it is}
+        self.gatherers: dict[int, Stage] = {}  # {function: the call of a process}
         self.short_of: list[Runner] = []
         self._taken = 0  # nodes, one as often as it is there
         self._extents: dict[Key, tuple[slice, slice, int]] = {}  # {node: its lines and visits, how deep}
         self._leaving: set[Key] = set()  # nodes that values leave the loop from, or from below
         if is_plain(head):
-            self._node(head, None, "v0", None, (), Place())
+            if head.node.is_source:
+                self._readers(head, head.outputs, "v0", Way(head, None), (), Place())
+            else:
+                self._node(head, None, "v0", None, (), Place())
         self.regions[0] = (0, len(self.lines))
 
     # -- writing
@@ -164,11 +188,12 @@ class Text:
             if kind == "map":
                 self._readers(runner, runner.outputs, result, on, pending, at)
             elif kind == "filter":
-                self.stages[len(self.lines)] = self.stages[line]  # whether it is true, the answer's own code says
-                self._line(at, f"if {result}:")
+                self._line_of(self.stages[line], at, f"if {result}:")  # whether it is true, the answer's own code says
                 sends = self._under(at, runner, runner.outputs, value, on, pending)
             elif kind == "route":
-                self._branches(runner, result, value, on, pending, at)
+                self._branches(self.stages[line], result, on, at)
+            elif kind == "process":
+                self._gatherer(self.stages[line], result, on, at)
         self.visits.append(Visit(runner, line, at.region, sends))
         self._extents[runner.key] = (slice(line, len(self.lines)), slice(visit, len(self.visits)), at.deep)
 
@@ -176,15 +201,24 @@ class Text:
         """Write a line that calls a node's function; gives the variable its answer is in."""
         runner, k = stage.runner, stage.function
         self.stages[len(self.lines)] = stage
-        self.functions.append(runner.kept.append if runner.node.kind == "collect" else runner.node.fn)
+        self.functions.append(_function_of(runner))
         self.owners[k] = runner
         answer = _variable(k + 1)
         self.lines.append((at.deep, f"{answer} = f{k}({stage.value})", k))
-        if runner.node.kind in ("route", "sink"):
-            self.stages[len(self.lines)] = stage
-            of_route = f"if type({answer}) is not str: {answer} = name_of({answer})"
-            self._line(at, of_route if runner.node.kind == "route" else f"if {answer} is not None: look({k}, {answer})")
+        if runner.node.kind == "sink":
+            self._line_of(stage, at, f"if {answer} is not None: look({k}, {answer})")
         return answer
+
+    def _line_of(self, stage: Stage, at: Place, text: str) -> None:
+        """Write a line that belongs to a call before it."""
+        self.stages[len(self.lines)] = stage
+        self._line(at, text)
+
+    def _gatherer(self, stage: Stage, answer: str, on: Way, at: Place) -> None:
+        """Write that what a process gives, which is seldom, is sent by itself."""
+        self.gatherers[stage.function] = stage
+        self._leaving.update(runner.key for runner in on.runners())
+        self._line_of(stage, at, f"if {answer} is not None: give({stage.function}, {answer}, {stage.value})")
 
     def _under(self, at: Place, runner: Runner, links: Sequence[Link], value: str, on: Way, pending: Pending) -> int:
         """Write what becomes of a value under a condition; gives the region of that."""
@@ -220,43 +254,52 @@ class Text:
         if at.region:
             self._line(at, f"p{j}(i)")
 
-    def _branches(self, runner: Runner, name: str, value: str, on: Way, pending: Pending, at: Place) -> None:
+    def _branches(self, stage: Stage, name: str, on: Way, at: Place) -> None:
         """Write what reads all that a route gives, and the choice of what reads one output."""
+        runner, value = stage.runner, stage.value
         named: dict[Key, list[Link]] = {}
         for link in runner.outputs:
             if link.name is not WHOLE:
                 named.setdefault(link.name, []).append(link)
-        later = tuple((link, value, name) for links in named.values() for link in links)
+        branches = list(named.values())
+        later = tuple((link, value, name) for links in branches for link in links)
         whole = [link for link in runner.outputs if link.name is WHOLE]
-        self._readers(runner, whole, value, on, later + pending, at)
-        if named:
-            k = len(self.functions)
-            self.functions.append({name: j for j, name in enumerate(named)}.get)
-            self._line(at, f"j{k} = f{k}({name}, {len(named)})")
-            self._choose(f"j{k}", 0, list(named.values()), runner, value, on, pending, at)
+        choice = self._choice(stage, name, {name: j for j, name in enumerate(named)}, at)
+        self._readers(runner, whole, value, on, later + stage.pending, at)
+        if len(branches) == 1:
+            self._line(at, f"if {choice} == 0:")
+            self._under(at, runner, branches[0], value, on, stage.pending)
+        elif branches:
+            self._line(at, f"if {choice} < {len(branches)}:")
+            inner = Place(at.deep + 1, at.region)
+            self._choose(choice, 0, branches, stage, on, inner)
+
+    def _choice(self, stage: Stage, name: str, places: dict[Key, int], at: Place) -> str:
+        """Write which branch the answer in `name` names; gives the variable with its number.
+
+        Answers that have come before are in a dict; one that has not, or cannot be, is looked at by `Names`.
+        """
+        k = len(self.functions)
+        names = Names(places)
+        self.functions += [names.known, names.find]
+        self._line_of(stage, at, f"try: j{k} = f{k}[{name}]")
+        self._line_of(stage, at, f"except (KeyError, TypeError): j{k} = -1")
+        self._line_of(stage, at, f"if j{k} < 0: {name}, j{k} = f{k + 1}({name})")
+        return f"j{k}"
 
     def _choose(
-        self,
-        choice: str,
-        first: int,
-        branches: list[list[Link]],
-        runner: Runner,
-        value: str,
-        on: Way,
-        pending: Pending,
-        at: Place,
+        self, choice: str, first: int, branches: list[list[Link]], stage: Stage, on: Way, at: Place
     ) -> None:
         """Write the choice of a branch by its number, halving them each time."""
         if len(branches) == 1:
-            self._line(at, f"if {choice} == {first}:")
-            self._under(at, runner, branches[0], value, on, pending)
+            self._under(at, stage.runner, branches[0], stage.value, on, stage.pending)
             return
         half = len(branches) // 2
         inner = Place(at.deep + 1, at.region)
         self._line(at, f"if {choice} < {first + half}:")
-        self._choose(choice, first, branches[:half], runner, value, on, pending, inner)
+        self._choose(choice, first, branches[:half], stage, on, inner)
         self._line(at, "else:")
-        self._choose(choice, first + half, branches[half:], runner, value, on, pending, inner)
+        self._choose(choice, first + half, branches[half:], stage, on, inner)
 
     def _may_take(self, link: Link, at: Place) -> bool:
         reader: Any = link.reader
@@ -266,7 +309,7 @@ class Text:
             and at.deep < MOST_DEEP
             and link.when_full == "wait"
             and not link.is_ended  # what comes through it has its reader begin anew
-            and is_plain(reader)
+            and (is_plain(reader) or (is_gatherer(reader) and reader.key not in self._extents))
             and reader.key not in self._leaving  # in two places, what leaves there would lose its order
             and (at.region == 0 or reader.met is None)
             and self._fits_again(reader.key, at)
@@ -287,9 +330,12 @@ class Text:
 
     # -- making
 
-    def made(self, is_timed: bool) -> Callable[..., tuple[int, ...]]:
-        """The loop; where it is timed, it adds up the time of each call, and looks at its answer."""
-        names: dict[str, Any] = {"name_of": name_of, "clock": perf_counter, "look": self._look}
+    def made(self, give: Callable[[int, Any, Any], None], is_timed: bool) -> Callable[..., tuple[int, ...]]:
+        """The loop; where it is timed, it adds up the time of each call, and looks at its answer.
+
+        `give` is called with what a process gives: its number among the functions, the outputs, the value.
+        """
+        names: dict[str, Any] = {"clock": perf_counter, "look": self._look, "give": give}
         exec(_compiled(self._source(is_timed)), names)
         made: Callable[..., tuple[int, ...]] = names["make"](*self.functions)
         return made
@@ -315,8 +361,8 @@ class Text:
         )
 
     def _look(self, k: int, answer: Any) -> None:
-        if hasattr(type(answer), "__await__"):
-            node = self.owners[k].node
+        node = self.owners[k].node
+        if hasattr(type(answer), "__await__") and node.kind != "process":  # whose answers are looked at when given
             refuse_awaitables(node.kind, node.fn, [answer])
 
 
@@ -340,11 +386,39 @@ def _compiled(source: str) -> CodeType:
 _FILE = os.path.join(os.path.dirname(__file__), "a generated loop")  # within the package: cut off tracebacks like it
 
 
+def _function_of(runner: Runner) -> Any:
+    """What a loop calls for a node."""
+    match runner.node.kind:
+        case "collect":
+            return runner.kept.append
+        case "process":
+            return runner.process.process
+    return runner.node.fn
+
+
 def is_plain(reader: Any) -> bool:
     """Whether a node can be part of a loop: it calls a plain function, and nothing is the matter with it."""
+    return reader.may_loop and _is_well(reader)
+
+
+def is_gatherer(reader: Any) -> bool:
+    """Whether a loop can take in a process: it reads one link, and seldom gives anything."""
     return (
-        reader.may_loop
-        and not (reader.is_over or reader.is_paused or reader.wants_finish or reader.is_switching or reader.attempts)
+        reader.may_gather
+        and len(reader.inputs) == 1
+        and reader.context.wanted is None
+        and reader.pull is None
+        and not reader.is_fresh
+        and reader.received > 0
+        and reader.sent * GATHERED <= reader.received
+        and _is_well(reader)
+    )
+
+
+def _is_well(reader: Any) -> bool:
+    """Whether nothing is the matter with a node."""
+    return (
+        not (reader.is_over or reader.is_paused or reader.wants_finish or reader.is_switching or reader.attempts)
         and reader.trouble is None
         and reader.switching is None
         and reader.alignment is None
@@ -362,10 +436,18 @@ class Loop:
         self.is_retired = False
         self.is_blocked = False  # the head waits for room
         self.busy_s = 0.0
+        self.values = 0  # that it was run with
         is_gain = len(text.owners) > 1 or any(type(fn) is FunctionType for fn in text.functions)
-        self.is_worth = is_gain and sum(map(_seconds_each, text.owners.values())) < SLICE_S
-        self._writers = list({id(exit.writer): exit.writer for exit in text.exits}.values())
-        self.cut = min([most, *(writer.cut for writer in self._writers)])
+        seconds_each = sum(map(_seconds_each, text.owners.values()))
+        self.is_worth = is_gain and seconds_each < SLICE_S
+        is_known = all(runner.received for runner in text.owners.values())
+        self.fits = max(1, int(SLICE_S / (2 * seconds_each))) if is_known and seconds_each else 1
+        """As many values at a time as are sure to fit, by what the nodes have taken so far."""
+        leaving = {id(exit.writer): exit.writer for exit in text.exits}
+        self.cut = min([most, *(writer.cut for writer in leaving.values())])
+        self._gatherers = [(stage.runner, stage.link) for stage in text.gatherers.values()]
+        self._writers = [*leaving.values(), *(runner for runner, _ in self._gatherers)]
+        self._given = 0  # times that processes have given something
         members = list({id(visit.runner): visit.runner for visit in text.visits}.values())
         self.size = max(1, len(members))
         self._waiting = [runner.waiting for runner in members if runner is not head]
@@ -373,6 +455,8 @@ class Loop:
             if runner is not head:
                 for link in runner.inputs:
                     link.relieve()  # what is inside goes through none from now on
+                    if link.writer is head and head.node.is_source:
+                        runner.unlooped = 0  # which makes a loop of its own where much comes by the link in spite of it
         self._mets = {runner.key: runner.met for runner in members if runner.met is not None}
         self._counts = [0] * len(text.regions)
         self._seconds = [0.0] * len(text.functions)
@@ -388,7 +472,7 @@ class Loop:
         for runner in text.short_of:
             runner.is_first = True
         if self.is_worth:
-            self._plain, self._timed = text.made(is_timed=False), text.made(is_timed=True)
+            self._plain, self._timed = text.made(self._give, is_timed=False), text.made(self._give, is_timed=True)
         text.lines.clear()  # they take more room than all the rest
 
     def standing(self) -> Literal["ready", "full", "filled", "stuck"]:
@@ -400,7 +484,7 @@ class Loop:
             if writer.full_links:
                 self.is_blocked = True
                 return "full"
-        if not any(self._waiting):
+        if not (any(self._waiting) or any(runner.pull is not None for runner, _ in self._gatherers)):
             return "ready"
         self._patience -= 1
         if self._patience > 0:
@@ -416,14 +500,17 @@ class Loop:
 
     # -- running
 
-    def run(self, link: Link, chunk: Chunk) -> None:
-        """Have everything done with a chunk that the head has taken from `link`."""
+    def run(self, link: Link | None, chunk: Chunk) -> None:
+        """Have everything done with a chunk that the head has taken from `link`, or has made, where that is None."""
         outs: list[list[Any]] = []
         for exit in self._text.exits:
             outs += ([], []) if exit.region else ([],)
         self._chunk, self._it, self._last = chunk, iter(chunk.values), None
         self._slices += 1
+        self.values += len(chunk.values)
         self._patience = PATIENCE + self.size
+        for runner, inside in self._gatherers:
+            runner.link_in_hand = inside
         adds: list[Callable[[Any], None]] = [out.append for out in outs]
         error = None
         try:
@@ -440,7 +527,9 @@ class Loop:
             self._counts[0] += done
             for met in self._mets.values():
                 met.note(chunk, done)
-            self._head.put_back(link, only(chunk, done, len(chunk)))
+            self._return_rest(link, chunk, done)
+        for runner, _ in self._gatherers:
+            runner.forget_gathered()
         self._chunk = self._it = None
         if self.is_retired:  # by what it has sent
             self.settle()
@@ -452,6 +541,32 @@ class Loop:
             places = next(left) if exit.region else None
             if out:
                 exit.writer.put_into(exit.links, out, Record(chunk.record, exit.hops, chunk.start, places))
+
+    def _give(self, k: int, outputs: Any, value: Any) -> None:
+        """Have a process send what it has given for a value."""
+        stage, chunk = self._text.gatherers[k], self._chunk
+        assert chunk is not None
+        stage.runner.give(Chunk([value], self._record(chunk, self._place(chunk), stage.path)), outputs)
+        self._given += 1
+        if self._given > GATHERED and self._given * GATHERED > self.values:
+            stage.runner.may_gather = False
+            self.retire()
+        elif stage.runner.full_links or stage.runner.pull is not None:
+            self._take_up_no_more(chunk)
+
+    def leave(self, runner: Runner) -> None:
+        """A process has asked for something: run no more, if it is inside."""
+        if any(runner is other for other, _ in self._gatherers):
+            self.retire()
+
+    def _return_rest(self, link: Link | None, chunk: Chunk, start: int) -> None:
+        """What was not taken up goes back to where it came from; what the head has made, to those who read it."""
+        if start == len(chunk):
+            return
+        if link is None:
+            self._head.put(chunk.values[start:], Record(chunk.record, self._head.hops, chunk.start + start))
+        else:
+            self._head.put_back(link, only(chunk, start, len(chunk)))
 
     def _count(self, counts: Sequence[int]) -> None:
         for n, count in enumerate(counts, 1):
@@ -528,7 +643,7 @@ class Loop:
 
     # -- failing
 
-    def _failed(self, link: Link, chunk: Chunk, error: BaseException) -> None:
+    def _failed(self, link: Link | None, chunk: Chunk, error: BaseException) -> None:
         """User code raised: what is not done goes into the links, and the node does what its policy says."""
         frame, line = self._where(error.__traceback__)
         stage, place = self._text.stages[line], self._place(chunk)
@@ -548,7 +663,7 @@ class Loop:
             failed = stage.link
             self._put(failed, chunk, place, value, stage.path)
             place += 1
-        self._head.put_back(link, only(chunk, place, len(chunk)))
+        self._return_rest(link, chunk, place)
         stage.runner.fail(stage.runner.call_name, item, error, link=failed)
 
     def _where(self, traceback: TracebackType | None) -> tuple[FrameType, int]:
@@ -583,5 +698,5 @@ def _seconds_each(runner: Runner) -> float:
 
 def _add(runner: Runner, received: int, sent: int) -> None:
     runner.received += received
-    if not runner.node.is_sink:
+    if not (runner.node.is_sink or runner.node.kind == "process"):
         runner.sent += sent

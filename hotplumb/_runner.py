@@ -17,12 +17,13 @@ import asyncio
 import inspect
 from collections.abc import Awaitable, Callable, Collection, Coroutine, Iterable, Iterator
 from functools import partial
+from itertools import islice
 from typing import Any, Literal, Protocol
 
 from hotplumb._alignment import Alignment
 from hotplumb._context import NodeContext
 from hotplumb._drivers import Calling, OwnTask
-from hotplumb._links import END, WHOLE, Link, Marker, only
+from hotplumb._links import END, WHOLE, Link, Marker, Writer, only
 from hotplumb._loops import KINDS, Loop
 from hotplumb._met import Met
 from hotplumb._supervision import Again, Hold, PassOver, Policy, Stop, Verdict, decide, may_hold
@@ -54,6 +55,7 @@ from hotplumb.nodes import Node, is_async, is_exclusive
 MANY = ("flat_map", "stateful", "process")  # kinds that can give several outputs for one input
 LONG_RUN_S = 120.0  # a source that has run for so long between two failures is taken to have recovered
 LOOP_AFTER_ITEMS = 32  # that a node has worked on without one: making a loop takes as long as some hundred calls
+LOOP_PAYS_ITEMS = 512  # which a loop has to be run with, or the next waits for as many: things change too fast for it
 LOOP_AGAIN_ITEMS = 4096  # after which a loop that was not worth while is made again
 FEW_LINKS = 16  # that a chunk is put into in no time
 CHUNK_ITEMS = 256  # larger chunks lose to caches and the collector on real records
@@ -282,6 +284,7 @@ class Runner:
         "link_in_hand",
         "loop",
         "loops",
+        "may_gather",
         "may_loop",
         "met",
         "next_state",
@@ -364,6 +367,7 @@ class Runner:
         self.wakes: list[float] | None = None
         self.numbers: Numbers | None = None
         self.may_loop = False  # calls a plain function that gives one answer a value
+        self.may_gather = False  # is a plain process, which a loop may take in while it gives little
         self.unlooped = 0  # values worked on without a loop since anything was different
         self.is_first = False  # where a loop above stops short of it
         self.loop: Loop | None = None  # that begins here
@@ -568,6 +572,10 @@ class Runner:
     def send(self, values: list[Any], record: Record) -> None:
         """Put values into every link, in chunks that all readers take."""
         self.sent += len(values)
+        self.put(values, record)
+
+    def put(self, values: list[Any], record: Record) -> None:
+        """The same with what is counted already."""
         if len(self.outputs) > FEW_LINKS:
             self._send_widely(values, record)
             return
@@ -579,7 +587,7 @@ class Runner:
                 self._put(Chunk(values[start : start + cut], record, start))
 
     def _send_widely(self, values: list[Any], record: Record) -> None:
-        """The same, when it takes time that is not to be counted as the values'."""
+        """Put them in, when it takes time that is not to be counted as the values'."""
         began = self.host.turns.clock()
         self.put_into(self.outputs, values, record)
         for tap in self.taps or ():
@@ -607,12 +615,45 @@ class Runner:
             return
         if self.numbers is None:
             self.numbers = self.host.numbers(self.key)
+        self.unlooped += len(values)
         record = Record(Root(self.key, self.numbers.take(len(values))), self.hops)
         record.members = members
         if self.node.kind == "process":
             self._send_named(values, record)
         else:
             self.send(values, record)
+
+    def send_through(self, values: list[Any]) -> None:
+        """Send values of a source, through the loop that begins here if there is one."""
+        loop = self._loop_to_run()
+        if loop is None:
+            self.send_own(values)
+        else:
+            self._send_through(loop, values)
+
+    def _send_through(self, loop: Loop, values: list[Any]) -> None:
+        """Send values of a source through a loop, as far as there is time and room; the rest goes into the links."""
+        if not values:
+            return
+        if self.numbers is None:
+            self.numbers = self.host.numbers(self.key)
+        self.sent += len(values)
+        root, start = Root(self.key, self.numbers.take(len(values))), 0
+        clock = self.host.turns.clock
+        began = now = clock()
+        in_hand.set(loop)
+        while start < len(values) and now - began < SLICE_S and not loop.is_retired and loop.standing() == "ready":
+            piece = values[start : start + min(self.slice, loop.cut)]
+            loop.run(None, Chunk(piece, root, start))
+            start += len(piece)
+            then, now = now, clock()
+            loop.note(now - then, len(piece))
+            self._fit_slice(now - then, len(piece))
+        in_hand.set(None)
+        self.busy_s -= now - began  # which is counted as the loop's
+        if start < len(values):
+            self.put(values[start:], Record(root, self.hops, start))
+
 
     def send_outcome(self, chunk: Chunk, outcome: Outcome) -> None:
         """Send what values of `chunk`, from its first on, have given."""
@@ -746,6 +787,7 @@ class Runner:
             return own.begin()
         self._work_with(process.process, read_of("process", process.process), skips_none=True)
         self.is_single = may_start_tasks(process.process)
+        self.may_gather = not self.is_single
         self._call("begin", self.context)
         return None
 
@@ -755,6 +797,7 @@ class Runner:
         self.context = NodeContext(self)
 
     def _open_source(self) -> Awaitable[None] | None:
+        self.may_loop = True
         made = self.produce()
         if hasattr(type(made), "__aiter__") or (is_async(self.node.fn) and hasattr(type(made), "__await__")):
             self.driver = own = OwnTask(self, made)
@@ -801,8 +844,8 @@ class Runner:
             return now
         if self.driver is not None:
             return self.driver.step(now)
-        loop = self._loop_to_run() if self.may_loop else None
-        if loop is not None and type(self.waiting[0].entries[0]) is Chunk:
+        loop = self._loop_to_run() if self.may_loop and self._has_values() else None
+        if loop is not None:
             match loop.standing():
                 case "full":
                     return self.host.turns.clock()
@@ -811,11 +854,9 @@ class Runner:
                     return self.host.turns.clock()
                 case "stuck":
                     loop = None
-        else:
-            loop = None
         units = self._slice(loop)
         end = self.host.turns.clock()
-        if loop is None:
+        if loop is None or self.node.is_source:
             self.busy_s += end - now
         else:
             loop.note(end - now, units)
@@ -840,10 +881,11 @@ class Runner:
         return self.pulled is None and (self.pull is None or self.node.is_source)
 
     def _loop_to_run(self) -> Loop | None:
-        """The loop that begins here, if there is one, and something to run it with."""
+        """The loop that begins here, if it is time for one and it is worth while."""
         loop = self.loop
         if loop is None or loop.is_retired or (not loop.is_worth and self.unlooped > LOOP_AGAIN_ITEMS):
-            if not self.waiting or self.unlooped < LOOP_AFTER_ITEMS:
+            is_late = loop is not None and loop.is_worth and loop.values < LOOP_PAYS_ITEMS
+            if self.unlooped < (LOOP_PAYS_ITEMS if is_late else LOOP_AFTER_ITEMS):
                 return None
             if self.unlooped < LOOP_AFTER_ITEMS * 256 and self._is_inner():
                 return None
@@ -851,28 +893,32 @@ class Runner:
                 loop.retire()
             loop = self.loop = Loop(self, CHUNK_ITEMS)
             self.unlooped = 0
-            self.slice = max(1, self.slice // loop.size)  # what fitted was learned of this node alone
-        return loop if loop.is_worth and self.waiting else None
+            self.slice = min(self.slice, loop.fits)  # it was learned of this alone
+        return loop if loop.is_worth else None
+
+    def _has_values(self) -> bool:
+        """Whether there is something to run a loop with."""
+        if self.node.is_source:
+            return self.pull is not None
+        return bool(self.waiting) and type(self.waiting[0].entries[0]) is Chunk
 
     def _is_inner(self) -> bool:
         """Whether a loop that begins above is likely to take it in."""
-        if self.is_first:
+        if self.is_first or self.node.is_source:
             return False
-        return len(self.inputs) > FEW_LINKS or all(
-            isinstance(link.writer, Runner) and link.writer.may_loop for link in self.inputs
-        )
+        return len(self.inputs) > FEW_LINKS or all(_may_take_in(link.writer) for link in self.inputs)
 
     def _slice(self, loop: Loop | None) -> int:
         """Do what is next; gives how many values were worked on or made."""
         if self.pull is not None and not (self.waiting and self.node.is_source):
-            return self._pull_slice(self.pull)
+            return self._pull_source(self.pull, loop) if self.node.is_source else self._pull_slice(self.pull)
         if self.wakes and self.wakes[0] <= self.host.loop.time():
             self._pull_from("wake", self.due_time())
             return 0
         most = self.slice if loop is None else min(self.slice, loop.cut)
         taken = self.next_chunk(self.cut if self.is_whole else most)
         if taken is not None:
-            return self._work_on(*taken) if loop is None else self._run_loop(loop, *taken)
+            return self._work_on(*taken) if loop is None or self.node.is_source else self._run_loop(loop, *taken)
         if not self.open_inputs and not self.waiting and self.switching is None:
             self.end()
         return 0
@@ -881,8 +927,9 @@ class Runner:
         """Learn from a slice how many values fit in the next."""
         if seconds > SLICE_S:
             self.slice = max(1, int(units * SLICE_S / seconds))
-        elif units >= self.slice and seconds * 2 < SLICE_S and not self.is_single:
-            self.slice = min(self.cut, self.slice * 2)
+        elif units >= self.slice and not self.is_single:
+            fits = units * SLICE_S / seconds if seconds else self.cut
+            self.slice = int(min(self.cut, 2 * self.slice, fits))
 
     def _work_on(self, link: Link, chunk: Chunk) -> int:
         if self.node.is_source:  # what was injected
@@ -913,8 +960,7 @@ class Runner:
         """Send what a slice gave; return to the link what it left."""
         done = upto = work.done
         if work.rest is not None:
-            self.pull, self.pulled, work.rest = (work.rest, only(chunk, done, done + 1), None)
-            self.left = self.filling.in_call(self.pulled.start) if self.filling is not None else 0
+            self._keep_rest(work, only(chunk, done, done + 1))
             upto += 1
         self.send_outcome(chunk, work.outcome())
         if self.filling is not None:
@@ -928,8 +974,56 @@ class Runner:
         if error is not None:
             self.fail(self.call_name, chunk.item(done), error, link=link)
 
+    def give(self, chunk: Chunk, outputs: Any) -> None:
+        """Send what a process has given for the one value of `chunk`, in a loop, which counts it."""
+        work, filling = self.work, self.filling
+        assert isinstance(work, Gives) and filling is not None
+        work.take(chunk, outputs, self.cut)
+        if work.rest is not None:
+            self.received -= 1  # it is counted when the rest has been sent
+            self._keep_rest(work, chunk)
+            self.wake()
+        self.send_outcome(chunk, work.outcome())
+        filling.renew()
+
+    def _keep_rest(self, work: Work, chunk: Chunk) -> None:
+        """Outputs of the one value of `chunk` are to be sent before anything else is taken up."""
+        self.pull, self.pulled, work.rest = work.rest, chunk, None
+        self.left = self.filling.in_call(chunk.start) if self.filling is not None else 0
+
+    def forget_gathered(self) -> None:
+        """What a call has gathered, and given nothing, concerns no other."""
+        if self.filling is not None and self.pull is None:
+            self.filling.marks = {}
+
+    def leave_loops(self) -> None:
+        """What a loop does not look at between two values has been asked for."""
+        for loop in self.loops or ():
+            loop.leave(self)
+
+    def _pull_source(self, pull: Iterator[Any], loop: Loop | None) -> int:
+        """Send the next values of the producer."""
+        out: list[Any] = []
+        error, most = None, self.slice if loop is None else min(self.slice, loop.cut)
+        in_hand.set(None)
+        try:
+            out.extend(islice(pull, most))
+        except (Exception, asyncio.CancelledError) as exc:
+            error = exc
+        self.given += len(out)
+        if loop is None:
+            self.send_own(out)
+        else:
+            self._send_through(loop, out)
+        if error is not None:
+            self._pull_failed(None, error)
+        elif len(out) < most:
+            self._pulled_all()
+            return len(out)
+        return most
+
     def _pull_slice(self, pull: Iterator[Any]) -> int:
-        """Send the next outputs of the producer, of the item in hand, or of `end` or `wake`."""
+        """Send the next outputs of the item in hand, or of `end` or `wake`."""
         filling, pulled, error = self.filling or Filling(), self.pulled, None
         out, most = filling.out, self.slice
         in_hand.set(None if pulled is None else (pulled, 0))
@@ -940,7 +1034,6 @@ class Runner:
             error = exc
         in_hand.set(None)
         self.left += len(out)
-        self.given += len(out)
         place = 0 if pulled is None else pulled.start
         filling.attribute(place)
         members = filling.members()
@@ -1387,6 +1480,13 @@ class Runner:
         if self.inbox is not None:
             self.dropped += self.inbox.close()
         self.wake()
+
+
+def _may_take_in(writer: Writer) -> bool:
+    """Whether a loop that takes in who reads this may yet be made; what a source's does not take goes without it."""
+    if not isinstance(writer, Runner) or not writer.may_loop:
+        return False
+    return not writer.node.is_source or (writer.driver is None and writer.loop is None)
 
 
 def _made(make: Callable[[], Any]) -> Any:

@@ -66,17 +66,12 @@ class Turns:
         if self._line and not self._is_running:
             self.context.run(self._run)
 
-    def run_after(self, put: Callable[[list[Any]], None], values: list[Any]) -> None:
-        """Put values in, and let ready nodes step at once, likewise."""
-        if self._is_running:
-            put(values)
-            return
-        self._is_running = True  # so that no turn is scheduled that would find nothing left to do
-        try:
-            put(values)
-        finally:
-            self._is_running = False
-        self.run_now()
+    def run_first(self, act: Callable[[list[Any]], None], values: list[Any]) -> bool:
+        """Do something with values and let ready nodes step at once, if this turn has time; gives whether it had."""
+        if self._is_running or (self._until is not None and self.clock() >= self._until) or self.charged_s >= TURN_S:
+            return False
+        self.context.run(self._run, act, values)
+        return True
 
     def _schedule(self, rounds: int) -> None:
         """Have a turn after so many rounds of the loop."""
@@ -94,7 +89,7 @@ class Turns:
         if self._line:
             self._run()
 
-    def _run(self) -> None:
+    def _run(self, first: Callable[[list[Any]], None] | None = None, values: Any = None) -> None:
         clock, line = self.clock, self._line
         now = clock()
         if self._until is None:
@@ -102,6 +97,9 @@ class Turns:
         until = self._until
         self._is_running = True
         try:
+            if first is not None:
+                first(values)
+                now = clock()
             while line and now < until and self.charged_s < TURN_S:
                 node = line.popleft() if self._draw is None else self._drawn()
                 node.is_ready = False

@@ -402,6 +402,20 @@ class Gives:
             if self.is_interrupted or len(out) >= most:
                 return
 
+    def take(self, chunk: Chunk, outputs: Any, most: int) -> None:
+        """Take what a call with the one value of `chunk` has given already."""
+        self._chunk, filling = chunk, self._filling
+        before = len(filling.out)
+        try:
+            self._pull(outputs if self._read is None else self._read(outputs), filling.out, most)
+        except BaseException:
+            filling.cut(before)
+            raise
+        if self.rest is not None:
+            filling.attribute(chunk.start)
+        else:
+            filling.end_call(chunk.start)
+
     def _pull(self, outputs: Iterable[Any], out: list[Any], most: int) -> None:
         if (type(outputs) is list or type(outputs) is tuple) and len(out) + len(outputs) <= most:
             out.extend(outputs)

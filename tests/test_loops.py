@@ -83,6 +83,7 @@ def watch(monkeypatch: pytest.MonkeyPatch) -> Watch:
     monkeypatch.setattr(Loop, "run", watched_run)
     monkeypatch.setattr(Loop, "_count_failed", watched_failed)
     monkeypatch.setattr(_runner, "LOOP_AFTER_ITEMS", 1)
+    monkeypatch.setattr(_runner, "LOOP_PAYS_ITEMS", 1)
     return watch
 
 
@@ -368,7 +369,7 @@ def test_a_loop_that_is_not_worth_while_is_not_kept(watch: Watch, seed: int) -> 
                 await asyncio.sleep(0.001)
             return most
 
-    assert run(calm(main), seed) == 1
+    assert run(calm(main), seed) == 2  # its own, and that of the source
 
 
 # --- the same as without loops
@@ -803,7 +804,7 @@ def test_what_a_loop_was_busy_with_is_counted_though_it_failed(watch: Watch, see
         return sum(node.busy_s for node in statistics.nodes.values())
 
     assert run(main, seed) == pytest.approx(4_000e-6)
-    assert len(watch.failed) > 50
+    assert len(watch.failed) > 30  # the rest fail by themselves: after a failure, what a source has made comes by links
 
 
 def test_a_repair_counts_what_a_loop_has_done_before_it_failed(watch: Watch, seed: int) -> None:
@@ -1048,7 +1049,7 @@ async def staged(name: str, check: Callable[[Scene], None] = lambda scene: None)
         if held:
             assert all(loop.is_retired for loop in held)
         found.append(scene.snapshot())
-        for values in ([1000], [1001, 1002], range(2000, 2200)):
+        for values in ([1000], [1001, 1002], range(2000, 2200), range(3000, 3020)):
             await scene.feed.give(values)
             found.append(scene.snapshot())
         check(scene)
@@ -1119,7 +1120,7 @@ def test_loops_come_back(name: str, shape: str, watch: Watch, seed: int) -> None
     """As wide as they may be now."""
 
     def check(scene: Scene) -> None:
-        loop, _ = next(found for found in reversed(watch.ran) if found[0]._head.key == "a")
+        loop, _ = next(found for found in reversed(watch.ran) if found[0]._head.key in "sa")
         assert not loop.is_retired
         assert shape_of(loop) == shape
 
