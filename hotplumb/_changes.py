@@ -224,7 +224,7 @@ class Changing:
     def _attach(self, runner: Runner) -> None:
         """Put an added node into the graph; what writes to it begins to when that switches."""
         self.engine.add_runner(runner)
-        runner.is_switching = runner.node.is_source  # which wait until the change has come through
+        runner.is_switching = runner.is_source  # which wait until the change has come through
         runner.rewire((), self._outputs.pop(runner.key, ()), self.pending.pop(runner.key, ()))
 
     def _align(self) -> None:

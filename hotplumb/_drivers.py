@@ -349,7 +349,7 @@ class OwnTask:
         return self._task is task
 
     async def _begin(self) -> None:
-        if self._runner.node.is_source:
+        if self._runner.is_source:
             made: Any = self._made
             self._made = None
             self._iterator = aiter_of(await made)
@@ -389,10 +389,9 @@ class OwnTask:
 
     def _is_slice_over(self) -> bool:
         seconds, runner = self._clock() - self._slice_began, self._runner
-        if seconds > SLICE_S:
+        if seconds > (SLICE_S if self._has_loop else TURN_S):  # where user code has waited, others have had their turns
             self._name_if_slow(seconds, 1)
-            if seconds > (SLICE_S if self._has_loop else TURN_S):  # where user code has waited, others had their turns
-                return True
+            return True
         return (
             runner.full_links > 0
             or runner.is_paused
@@ -404,7 +403,7 @@ class OwnTask:
     async def _may_work_on(self, link: Link, chunk: Chunk) -> bool:
         """Whether what was taken is to be worked on: an ended process has to begin again first."""
         runner = self._runner
-        if runner.node.is_source:
+        if runner.is_source:
             runner.send_own(chunk.values)
             return False
         return not runner.is_fresh or await self._anew(link, chunk)
@@ -451,7 +450,7 @@ class OwnTask:
         for place, value in enumerate(chunk.values):
             in_hand.set((chunk, place))
             if place:
-                if link.is_full or link.is_closed:
+                if link.is_closed or link.queued == link.capacity:  # it has room now
                     link.count_out(1)
                 else:
                     link.queued -= waits
@@ -797,7 +796,7 @@ class OwnTask:
                 value = await self._next(iterator)
             except StopAsyncIteration:
                 return True
-            if asyncio.current_task() is not self._task or runner.host.turns.is_closed:
+            if iterator is not self._iterator or runner.host.turns.is_closed:
                 raise asyncio.CancelledError  # it was left behind
             out.out.append(value)
             runner.given += 1
@@ -866,7 +865,7 @@ class OwnTask:
         try:
             return (yield from _rest_of(waits, wanted))
         finally:
-            if asyncio.current_task() is self._task:
+            if iterator is self._iterator:  # else it was left behind
                 self._is_pulling = False
                 self._slice_began = self._clock()  # it has waited: what it has used is long gone
 
@@ -891,7 +890,7 @@ class OwnTask:
             return  # the slice is over, and they leave when there is room
         if self._is_late or len(self._filling.out) >= self._runner.cut:
             self.flush()
-        elif self._timer is None and not self._runner.node.is_source:  # which sends before it waits for anything
+        elif self._timer is None and not self._runner.is_source:  # which sends before it waits for anything
             self._timer = self._runner.host.loop.call_later(LINGER_S, self._linger_over)
 
     def _linger_over(self) -> None:

@@ -89,7 +89,7 @@ class Engine:
             raise
         self.stage = "open"
         for runner in self.runners.values():
-            if runner.node.is_source:
+            if runner.is_source:
                 runner.wake()
         if not self._live_above:
             self._end_error_streams()
@@ -731,4 +731,4 @@ def _raise_not_begun(errors: list[tuple[Runner, BaseException]]) -> NoReturn:
 
 def _not_begun(runner: Runner, exc: BaseException) -> NodeError:
     of_user_code(exc)
-    return NodeError(runner.key, None, "source" if runner.node.is_source else "begin", exc)
+    return NodeError(runner.key, None, "source" if runner.is_source else "begin", exc)

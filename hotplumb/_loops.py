@@ -51,10 +51,14 @@ MOST_DEEP = 12  # conditions within each other
 MOST_READERS = 32  # of one node, that are taken in
 MOST_BRANCHES = 64  # of a route: each is an exit at least, with lists of its own
 GATHERED = 16  # values, at least, for each output of a process that a loop takes in
+FEW_ITEMS = 64  # by which nobody can tell how long values take,
+COLD_S = 0.00002  # where each goes from node to node alone, for the first time
+LOOP_AGAIN_ITEMS = 1024  # after which a loop that was not worth while is made again
+MOST_AT_ONCE = 1024  # values of a source, which a link's default capacity holds
 MOST_NAMES = 1024  # that a route has answered with, which are kept
 TIMED_EVERY = 32  # slices: at the beginning of one of them each call is timed, and its answer looked at
 TIMED_VALUES = 4  # which takes ten times as long
-JUDGED_EVERY = 64  # slices: whether values take too long by now, which one interruption is not to decide
+JUDGED_EVERY = 16  # slices: whether values take too long by now, which one interruption is not to decide
 PATIENCE = 100  # times that the nodes inside may go first: each does a slice then, and has but few chunks
 FIRST_LINE = 5  # of a loop's body, in its text
 
@@ -163,7 +167,7 @@ class Text:
         self._extents: dict[Key, tuple[slice, slice, int]] = {}  # {node: its lines and visits, how deep}
         self._leaving: set[Key] = set()  # nodes that values leave the loop from, or from below
         if is_plain(head):
-            if head.node.is_source:
+            if head.is_source:
                 self._readers(head, head.outputs, "v0", Way(head, None), (), Place())
             else:
                 self._node(head, None, "v0", None, (), Place())
@@ -287,9 +291,7 @@ class Text:
         self._line_of(stage, at, f"if j{k} < 0: {name}, j{k} = f{k + 1}({name})")
         return f"j{k}"
 
-    def _choose(
-        self, choice: str, first: int, branches: list[list[Link]], stage: Stage, on: Way, at: Place
-    ) -> None:
+    def _choose(self, choice: str, first: int, branches: list[list[Link]], stage: Stage, on: Way, at: Place) -> None:
         """Write the choice of a branch by its number, halving them each time."""
         if len(branches) == 1:
             self._under(at, stage.runner, branches[0], stage.value, on, stage.pending)
@@ -402,14 +404,13 @@ def is_plain(reader: Any) -> bool:
 
 
 def is_gatherer(reader: Any) -> bool:
-    """Whether a loop can take in a process: it reads one link, and seldom gives anything."""
+    """Whether a loop can take in a process: it reads one link, and has given little of late, or nothing yet."""
     return (
         reader.may_gather
         and len(reader.inputs) == 1
         and reader.context.wanted is None
         and reader.pull is None
         and not reader.is_fresh
-        and reader.received > 0
         and reader.sent * GATHERED <= reader.received
         and _is_well(reader)
     )
@@ -437,14 +438,13 @@ class Loop:
         self.is_blocked = False  # the head waits for room
         self.busy_s = 0.0
         self.values = 0  # that it was run with
-        is_gain = len(text.owners) > 1 or any(type(fn) is FunctionType for fn in text.functions)
-        seconds_each = sum(map(_seconds_each, text.owners.values()))
-        self.is_worth = is_gain and seconds_each < SLICE_S
-        is_known = all(runner.received for runner in text.owners.values())
-        self.fits = max(1, int(SLICE_S / (2 * seconds_each))) if is_known and seconds_each else 1
-        """As many values at a time as are sure to fit, by what the nodes have taken so far."""
+        self.is_worth = len(text.owners) > 1 or any(type(fn) is FunctionType for fn in text.functions)
+        self.again = LOOP_AGAIN_ITEMS  # values after which one that is not worth while had better be made again
         leaving = {id(exit.writer): exit.writer for exit in text.exits}
-        self.cut = min([most, *(writer.cut for writer in leaving.values())])
+        if head.is_source and not leaving:  # what it makes goes into no chunk, unless something fails
+            self.cut = min([MOST_AT_ONCE, *(link.capacity for link in head.outputs)])
+        else:
+            self.cut = min([most, *(writer.cut for writer in leaving.values())])
         self._gatherers = [(stage.runner, stage.link) for stage in text.gatherers.values()]
         self._writers = [*leaving.values(), *(runner for runner, _ in self._gatherers)]
         self._given = 0  # times that processes have given something
@@ -455,7 +455,7 @@ class Loop:
             if runner is not head:
                 for link in runner.inputs:
                     link.relieve()  # what is inside goes through none from now on
-                    if link.writer is head and head.node.is_source:
+                    if link.writer is head and head.is_source:
                         runner.unlooped = 0  # which makes a loop of its own where much comes by the link in spite of it
         self._mets = {runner.key: runner.met for runner in members if runner.met is not None}
         self._counts = [0] * len(text.regions)
@@ -471,9 +471,11 @@ class Loop:
             runner.loops = (*(loop for loop in runner.loops or () if not loop.is_retired), self)
         for runner in text.short_of:
             runner.is_first = True
-        if self.is_worth:
-            self._plain, self._timed = text.made(self._give, is_timed=False), text.made(self._give, is_timed=True)
-        text.lines.clear()  # they take more room than all the rest
+        self._plain: Callable[..., tuple[int, ...]] | None = None
+        self._timed: Callable[..., tuple[int, ...]] | None = None
+        self._codes: tuple[CodeType, ...] = ()
+        if not self.is_worth:
+            text.lines.clear()  # they take more room than all the rest
 
     def standing(self) -> Literal["ready", "full", "filled", "stuck"]:
         """Whether it may run: not where there is no room where values leave it, or something is in a link inside it.
@@ -484,13 +486,34 @@ class Loop:
             if writer.full_links:
                 self.is_blocked = True
                 return "full"
-        if not (any(self._waiting) or any(runner.pull is not None for runner, _ in self._gatherers)):
-            return "ready"
+        if not (any(self._waiting) or (self._gatherers and self._is_pulling())):
+            return "ready" if self._plain is not None or self._is_made() else "stuck"
         self._patience -= 1
         if self._patience > 0:
             return "filled"
         self._patience = PATIENCE + self.size
         return "stuck"
+
+    def _is_made(self) -> bool:
+        """Make it, now that what has come in has come through: each node has shown how long a value takes."""
+        text, head = self._text, self._head
+        seconds_each = sum(map(_seconds_each, text.owners.values()))
+        if not all(is_gatherer(runner) for runner, _ in self._gatherers):
+            self.is_worth, self.again = False, -1  # another one is
+        elif seconds_each < SLICE_S:
+            head.slice = min(head.slice, max(1, int(SLICE_S / (2 * seconds_each))) if seconds_each else 1)
+            self._plain, self._timed = text.made(self._give, is_timed=False), text.made(self._give, is_timed=True)
+            self._codes = (self._plain.__code__, self._timed.__code__)
+        else:
+            self.is_worth = False
+            if head.received + head.sent < FEW_ITEMS:
+                self.again = FEW_ITEMS  # the first calls of all take longer
+        text.lines.clear()  # they take more room than all the rest
+        return self.is_worth
+
+    def _is_pulling(self) -> bool:
+        """Whether a process inside has still to send what it gave last."""
+        return any(runner.pull is not None for runner, _ in self._gatherers)
 
     def has_room(self) -> None:
         """There may be room where values leave it."""
@@ -512,11 +535,13 @@ class Loop:
         for runner, inside in self._gatherers:
             runner.link_in_hand = inside
         adds: list[Callable[[Any], None]] = [out.append for out in outs]
-        error = None
+        start, error = chunk.start, None
+        assert self._plain is not None and self._timed is not None
         try:
             if self._slices % TIMED_EVERY == 1:
-                self._count(self._timed(islice(self._it, TIMED_VALUES), chunk.start, self._seconds, *adds))
-            self._count(self._plain(self._it, chunk.start + self._place(chunk) + 1, self._seconds, *adds))
+                self._count(self._timed(islice(self._it, TIMED_VALUES), start, self._seconds, *adds))
+                start += self._place(chunk) + 1
+            self._count(self._plain(self._it, start, self._seconds, *adds))
         except (Exception, asyncio.CancelledError) as exc:
             error = exc
         self._send(chunk, outs)
@@ -625,7 +650,7 @@ class Loop:
         return None if stage is None else self._item(stage, chunk, self._place(chunk), frame.f_locals[stage.value])
 
     def _is_mine(self, frame: FrameType) -> bool:
-        return frame.f_code is self._plain.__code__ or frame.f_code is self._timed.__code__
+        return frame.f_code in self._codes
 
     def _place(self, chunk: Chunk) -> int:
         """Which value of the chunk it is."""
@@ -692,8 +717,9 @@ class Loop:
 
 
 def _seconds_each(runner: Runner) -> float:
-    """What a value has taken at a node so far."""
-    return runner.busy_s / max(1, runner.received)
+    """What a value has taken at a node so far, less what the first of all take longer."""
+    seconds = runner.busy_s / max(1, runner.received)
+    return seconds if runner.received > FEW_ITEMS else max(0.0, seconds - COLD_S)
 
 
 def _add(runner: Runner, received: int, sent: int) -> None:

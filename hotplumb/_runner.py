@@ -54,9 +54,9 @@ from hotplumb.nodes import Node, is_async, is_exclusive
 
 MANY = ("flat_map", "stateful", "process")  # kinds that can give several outputs for one input
 LONG_RUN_S = 120.0  # a source that has run for so long between two failures is taken to have recovered
-LOOP_AFTER_ITEMS = 32  # that a node has worked on without one: making a loop takes as long as some hundred calls
+LOOP_AFTER_ITEMS = 1  # that a head has worked on without one: the first goes ahead, to show how long each node takes
+LOOP_INNER_ITEMS = 8192  # after which a node does not wait any longer for a loop from above to take it in
 LOOP_PAYS_ITEMS = 512  # which a loop has to be run with, or the next waits for as many: things change too fast for it
-LOOP_AGAIN_ITEMS = 4096  # after which a loop that was not worth while is made again
 FEW_LINKS = 16  # that a chunk is put into in no time
 CHUNK_ITEMS = 256  # larger chunks lose to caches and the collector on real records
 
@@ -276,6 +276,7 @@ class Runner:
         "is_paused",
         "is_ready",
         "is_single",
+        "is_source",
         "is_switching",
         "is_whole",
         "key",
@@ -322,7 +323,8 @@ class Runner:
         self.closed_outputs: Collection[Link] = ()  # links that their readers want nothing from any more
         self.inbox: Link | None = None
         self.waiting: list[Link] = []  # links that hold something, the one to take from next first
-        self.open_inputs = 1 if node.is_source else 0  # links not ended; a source's producer counts as one
+        self.is_source = node.is_source
+        self.open_inputs = 1 if self.is_source else 0  # links not ended; a source's producer counts as one
         self.full_links = 0
         self.cut = CHUNK_ITEMS  # the largest chunk that every reader takes
         self.taps: list[Tap] | None = None
@@ -347,7 +349,7 @@ class Runner:
         self.act: Callable[[], None] | None = None  # to be done before anything else
         self.given = 0  # values of a source since it was started last
         self.given_most = 0  # the most that any start has given
-        self.failed_at = host.loop.time() if node.is_source else 0.0  # when it last failed, or was made
+        self.failed_at = host.loop.time() if self.is_source else 0.0  # when it last failed, or was made
         self.left = 0  # outputs that have left, of the item that `pull` goes on with
 
         self.process: Any = None
@@ -628,32 +630,31 @@ class Runner:
         loop = self._loop_to_run()
         if loop is None:
             self.send_own(values)
-        else:
+        elif values:
             self._send_through(loop, values)
 
     def _send_through(self, loop: Loop, values: list[Any]) -> None:
         """Send values of a source through a loop, as far as there is time and room; the rest goes into the links."""
-        if not values:
-            return
         if self.numbers is None:
             self.numbers = self.host.numbers(self.key)
-        self.sent += len(values)
-        root, start = Root(self.key, self.numbers.take(len(values))), 0
+        count, start = len(values), 0
+        self.sent += count
+        root = Root(self.key, self.numbers.take(count))
         clock = self.host.turns.clock
         began = now = clock()
         in_hand.set(loop)
-        while start < len(values) and now - began < SLICE_S and not loop.is_retired and loop.standing() == "ready":
-            piece = values[start : start + min(self.slice, loop.cut)]
+        while start < count and now - began < SLICE_S and not loop.is_retired and loop.standing() == "ready":
+            most = min(self.slice, loop.cut)
+            piece = values[start : start + most] if start or count > most else values
             loop.run(None, Chunk(piece, root, start))
             start += len(piece)
             then, now = now, clock()
             loop.note(now - then, len(piece))
-            self._fit_slice(now - then, len(piece))
+            self._fit_slice(now - then, len(piece), loop.cut)
         in_hand.set(None)
         self.busy_s -= now - began  # which is counted as the loop's
-        if start < len(values):
+        if start < count:
             self.put(values[start:], Record(root, self.hops, start))
-
 
     def send_outcome(self, chunk: Chunk, outcome: Outcome) -> None:
         """Send what values of `chunk`, from its first on, have given."""
@@ -856,12 +857,12 @@ class Runner:
                     loop = None
         units = self._slice(loop)
         end = self.host.turns.clock()
-        if loop is None or self.node.is_source:
+        if loop is None or self.is_source:
             self.busy_s += end - now
         else:
             loop.note(end - now, units)
         if units:
-            self._fit_slice(end - now - self.sending_s, units)
+            self._fit_slice(end - now - self.sending_s, units, self.cut if loop is None else loop.cut)
             self.sending_s = 0.0
         if end - now > SLOW_CALL_S:
             self.host.warn_slow(self.key, end - now, units)
@@ -878,61 +879,62 @@ class Runner:
             return False
         if self.driver is not None:
             return self.driver.is_between
-        return self.pulled is None and (self.pull is None or self.node.is_source)
+        return self.pulled is None and (self.pull is None or self.is_source)
 
     def _loop_to_run(self) -> Loop | None:
         """The loop that begins here, if it is time for one and it is worth while."""
         loop = self.loop
-        if loop is None or loop.is_retired or (not loop.is_worth and self.unlooped > LOOP_AGAIN_ITEMS):
+        if loop is not None and not loop.is_retired and loop.is_worth:
+            return loop
+        if loop is None or loop.is_retired or self.unlooped > loop.again:
             is_late = loop is not None and loop.is_worth and loop.values < LOOP_PAYS_ITEMS
             if self.unlooped < (LOOP_PAYS_ITEMS if is_late else LOOP_AFTER_ITEMS):
                 return None
-            if self.unlooped < LOOP_AFTER_ITEMS * 256 and self._is_inner():
+            if self.unlooped < LOOP_INNER_ITEMS and self._is_inner():
                 return None
             if loop is not None:
                 loop.retire()
             loop = self.loop = Loop(self, CHUNK_ITEMS)
             self.unlooped = 0
-            self.slice = min(self.slice, loop.fits)  # it was learned of this alone
         return loop if loop.is_worth else None
 
     def _has_values(self) -> bool:
         """Whether there is something to run a loop with."""
-        if self.node.is_source:
+        if self.is_source:
             return self.pull is not None
         return bool(self.waiting) and type(self.waiting[0].entries[0]) is Chunk
 
     def _is_inner(self) -> bool:
         """Whether a loop that begins above is likely to take it in."""
-        if self.is_first or self.node.is_source:
+        if self.is_first or self.is_source:
             return False
         return len(self.inputs) > FEW_LINKS or all(_may_take_in(link.writer) for link in self.inputs)
 
     def _slice(self, loop: Loop | None) -> int:
         """Do what is next; gives how many values were worked on or made."""
-        if self.pull is not None and not (self.waiting and self.node.is_source):
-            return self._pull_source(self.pull, loop) if self.node.is_source else self._pull_slice(self.pull)
+        if self.pull is not None and not (self.waiting and self.is_source):
+            return self._pull_source(self.pull, loop) if self.is_source else self._pull_slice(self.pull)
         if self.wakes and self.wakes[0] <= self.host.loop.time():
             self._pull_from("wake", self.due_time())
             return 0
-        most = self.slice if loop is None else min(self.slice, loop.cut)
+        most = min(self.slice, self.cut if loop is None else loop.cut)
         taken = self.next_chunk(self.cut if self.is_whole else most)
         if taken is not None:
-            return self._work_on(*taken) if loop is None or self.node.is_source else self._run_loop(loop, *taken)
+            return self._work_on(*taken) if loop is None or self.is_source else self._run_loop(loop, *taken)
         if not self.open_inputs and not self.waiting and self.switching is None:
             self.end()
         return 0
 
-    def _fit_slice(self, seconds: float, units: int) -> None:
+    def _fit_slice(self, seconds: float, units: int, most: int) -> None:
         """Learn from a slice how many values fit in the next."""
         if seconds > SLICE_S:
             self.slice = max(1, int(units * SLICE_S / seconds))
         elif units >= self.slice and not self.is_single:
-            fits = units * SLICE_S / seconds if seconds else self.cut
-            self.slice = int(min(self.cut, 2 * self.slice, fits))
+            fits = units * SLICE_S / seconds if seconds else most
+            self.slice = int(min(most, 2 * self.slice, fits))
 
     def _work_on(self, link: Link, chunk: Chunk) -> int:
-        if self.node.is_source:  # what was injected
+        if self.is_source:  # what was injected
             self.send_own(chunk.values)
             return len(chunk.values)
         if self.is_fresh and not self._anew(link, chunk):
@@ -1004,7 +1006,7 @@ class Runner:
     def _pull_source(self, pull: Iterator[Any], loop: Loop | None) -> int:
         """Send the next values of the producer."""
         out: list[Any] = []
-        error, most = None, self.slice if loop is None else min(self.slice, loop.cut)
+        error, most = None, min(self.slice, self.cut if loop is None else loop.cut)
         in_hand.set(None)
         try:
             out.extend(islice(pull, most))
@@ -1013,7 +1015,7 @@ class Runner:
         self.given += len(out)
         if loop is None:
             self.send_own(out)
-        else:
+        elif out:
             self._send_through(loop, out)
         if error is not None:
             self._pull_failed(None, error)
@@ -1051,7 +1053,7 @@ class Runner:
         return most if not has_ended else len(out)
 
     def _pull_failed(self, pulled: Chunk | None, error: BaseException) -> None:
-        if self.is_ending or not (self.node.is_source or pulled is not None):
+        if self.is_ending or not (self.is_source or pulled is not None):
             self.pull = None
             name, args = ("end", ()) if self.is_ending else ("wake", (self.host.loop.time(),))
             again = partial(self._pull_from, name, *args)
@@ -1091,7 +1093,7 @@ class Runner:
         elif pulled is not None:
             self.count(pulled, 1)
             self._keep_state()
-        elif self.node.is_source:
+        elif self.is_source:
             self.open_inputs -= 1
 
     def _pull_from(self, name: str, *args: Any) -> None:
@@ -1316,7 +1318,7 @@ class Runner:
         self.wake()
 
     def _is_producing(self) -> bool:
-        if not self.node.is_source:
+        if not self.is_source:
             return False
         return (
             self.pull is not None
@@ -1453,7 +1455,7 @@ class Runner:
         """Whether it holds an item, or is about to try one again."""
         trouble = self.trouble
         is_undecided = trouble is not None and trouble.state != "failed" and trouble.handover is None
-        return is_undecided and not (self.is_ending or self.node.is_source)
+        return is_undecided and not (self.is_ending or self.is_source)
 
     def _close_inputs(self) -> None:
         """Finish: forget what waits to be read, and tell the writers."""
@@ -1463,7 +1465,7 @@ class Runner:
             self.out_of_trouble()  # what it kept is forgotten with the rest of the link
             if isinstance(self.driver, Calling):
                 self.driver.forget_oldest()
-        if self.node.is_source:
+        if self.is_source:
             self.stop_producing()
         elif self.pull is not None and not self.outputs and not self.is_ending:
             self._leave_rest(self.pull)
@@ -1486,7 +1488,7 @@ def _may_take_in(writer: Writer) -> bool:
     """Whether a loop that takes in who reads this may yet be made; what a source's does not take goes without it."""
     if not isinstance(writer, Runner) or not writer.may_loop:
         return False
-    return not writer.node.is_source or (writer.driver is None and writer.loop is None)
+    return not writer.is_source or (writer.driver is None and writer.loop is None)
 
 
 def _made(make: Callable[[], Any]) -> Any:

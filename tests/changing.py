@@ -1373,7 +1373,8 @@ class Run:
 def watched(run: Run) -> Iterator[None]:
     """Have `run` see what the engine does while the block runs."""
     push, put_back, resize = Link.push, Link.put_back, Link.resize
-    step, reign, start_task, loop_after = Runner.step, Engine.reign, Engine.start_task, _runner.LOOP_AFTER_ITEMS
+    step, reign, start_task = Runner.step, Engine.reign, Engine.start_task
+    loops = {name: getattr(_runner, name) for name in ("LOOP_AFTER_ITEMS", "LOOP_PAYS_ITEMS", "LOOP_INNER_ITEMS")}
 
     def watched_push(link: Link, chunk: Any) -> None:
         push(link, chunk)
@@ -1413,7 +1414,8 @@ def watched(run: Run) -> Iterator[None]:
         watched_reign,  # type: ignore[assignment]
         watched_start,  # type: ignore[assignment]
     )
-    _runner.LOOP_AFTER_ITEMS = run.loop_after
+    for name, times in zip(loops, (1, 16, 256), strict=True):
+        setattr(_runner, name, times * run.loop_after)
     try:
         with warnings.catch_warnings(record=True) as warned:
             warnings.simplefilter("always")
@@ -1423,7 +1425,8 @@ def watched(run: Run) -> Iterator[None]:
     finally:
         Link.push, Link.put_back, Link.resize = push, put_back, resize  # type: ignore[method-assign]
         Runner.step, Engine.reign, Engine.start_task = step, reign, start_task  # type: ignore[method-assign]
-        _runner.LOOP_AFTER_ITEMS = loop_after
+        for name, items in loops.items():
+            setattr(_runner, name, items)
 
 
 def play(seed: int) -> Run:

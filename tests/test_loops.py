@@ -21,7 +21,7 @@ from running import Clock, graph, joined, run, run_in_order
 import hotplumb as hp
 from hotplumb import _loops, _runner, testing
 from hotplumb._loops import Loop, Stage
-from hotplumb._runner import LOOP_AFTER_ITEMS, Runner
+from hotplumb._runner import Runner
 from hotplumb.topology import node_key
 
 NEVER = 10**9  # more values than any test has: nothing runs as a loop
@@ -84,6 +84,7 @@ def watch(monkeypatch: pytest.MonkeyPatch) -> Watch:
     monkeypatch.setattr(Loop, "_count_failed", watched_failed)
     monkeypatch.setattr(_runner, "LOOP_AFTER_ITEMS", 1)
     monkeypatch.setattr(_runner, "LOOP_PAYS_ITEMS", 1)
+    monkeypatch.setattr(_runner, "LOOP_INNER_ITEMS", 256)
     return watch
 
 
@@ -263,18 +264,17 @@ def test_one_call_of_a_function_in_c_gains_nothing_from_a_loop(watch: Watch, see
     assert watch.shapes() == {"a b"}
 
 
-def test_nothing_loops_before_it_has_run_for_a_while(watch: Watch, seed: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    """What makes a loop costs some hundred calls."""
-    monkeypatch.setattr(_runner, "LOOP_AFTER_ITEMS", LOOP_AFTER_ITEMS)
-    played(chain(plain, end, items=LOOP_AFTER_ITEMS), seed)
+def test_the_first_value_goes_ahead_alone(watch: Watch, seed: int) -> None:
+    """It shows how long each node takes, and nothing is made for one value."""
+    played(chain(plain, end, items=1), seed)
     assert not watch.ran
     played(chain(plain, end), seed)
-    assert MANY - 2 * LOOP_AFTER_ITEMS < watch.values <= MANY - LOOP_AFTER_ITEMS
+    assert watch.values == MANY - 1
 
 
 def test_nodes_whose_values_take_long_take_turns(watch: Watch, seed: int, monkeypatch: pytest.MonkeyPatch) -> None:
     """A loop over them would hold up the line for all of them together."""
-    monkeypatch.setattr(_runner, "LOOP_AFTER_ITEMS", LOOP_AFTER_ITEMS)  # when it is known what they take
+    monkeypatch.setattr(_runner, "LOOP_INNER_ITEMS", NEVER)
 
     async def main(seconds: float) -> None:
         clock = Clock()
@@ -285,7 +285,7 @@ def test_nodes_whose_values_take_long_take_turns(watch: Watch, seed: int, monkey
 
         await joined(graph(s=hp.source(range(MANY)), a=hp.map(work, "s"), b=hp.map(work, "a"), c=hp.sink(work, "b")))
 
-    run(partial(main, 100e-6), seed)
+    run(partial(main, 120e-6), seed)
     assert not watch.ran
     run(partial(main, 10e-6), seed)
     assert "a b c" in watch.shapes()
@@ -1511,10 +1511,9 @@ def test_changes_come_through_loops_that_are_never_idle(watch: Watch, seed: int)
 @pytest.mark.parametrize("call_s", [1e-6, 20e-6, 100e-6])
 @pytest.mark.parametrize("shape", ["chain", "broadcast", "route"])
 def test_a_loop_holds_up_the_event_loop_no_longer_than_a_turn_and_a_slice(
-    shape: str, call_s: float, watch: Watch, monkeypatch: pytest.MonkeyPatch
+    shape: str, call_s: float, watch: Watch
 ) -> None:
     """By the engine's own clock, which user code alone moves."""
-    monkeypatch.setattr(_runner, "LOOP_AFTER_ITEMS", LOOP_AFTER_ITEMS)
 
     async def main() -> list[float]:
         clock = Clock()
