@@ -62,6 +62,9 @@ JUDGED_EVERY = 16  # slices: whether values take too long by now, which one inte
 PATIENCE = 100  # times that the nodes inside may go first: each does a slice then, and has but few chunks
 FIRST_LINE = 5  # of a loop's body, in its text
 
+Taken = dict[Key, tuple[float, int]]
+"""{node: (how long it had been busy, with how many values)}."""
+
 Pending = tuple[tuple[Link, str, str | None], ...]
 """Links that the value in a variable is still to be put into; a route's, where the other variable has their name."""
 
@@ -163,6 +166,7 @@ class Text:
         self.owners: dict[int, Runner] = {}  # {function: whose it is}
         self.gatherers: dict[int, Stage] = {}  # {function: the call of a process}
         self.short_of: list[Runner] = []
+        self.hopeful: list[Runner] = []  # processes that were left out for what they have given so far
         self._taken = 0  # nodes, one as often as it is there
         self._extents: dict[Key, tuple[slice, slice, int]] = {}  # {node: its lines and visits, how deep}
         self._leaving: set[Key] = set()  # nodes that values leave the loop from, or from below
@@ -305,14 +309,23 @@ class Text:
 
     def _may_take(self, link: Link, at: Place) -> bool:
         reader: Any = link.reader
+        if not ((is_plain(reader) or reader.may_gather) and self._has_place_for(link, at)):
+            return False
+        if reader.may_gather and not is_gatherer(reader):
+            self.hopeful.append(reader)
+            return False
+        return True
+
+    def _has_place_for(self, link: Link, at: Place) -> bool:
+        reader: Any = link.reader
         return (
             len(self.lines) < MOST_LINES
             and self._taken < MOST_LINES  # a merge has no line
             and at.deep < MOST_DEEP
             and link.when_full == "wait"
             and not link.is_ended  # what comes through it has its reader begin anew
-            and (is_plain(reader) or (is_gatherer(reader) and reader.key not in self._extents))
             and reader.key not in self._leaving  # in two places, what leaves there would lose its order
+            and not (reader.may_gather and reader.key in self._extents)  # for it has one link
             and (at.region == 0 or reader.met is None)
             and self._fits_again(reader.key, at)
         )
@@ -431,8 +444,9 @@ def _is_well(reader: Any) -> bool:
 class Loop:
     """The loop that begins at one node, and may be run instead of the node's own slice."""
 
-    def __init__(self, head: Runner, most: int) -> None:
+    def __init__(self, head: Runner, most: int, last: Loop | None) -> None:
         self._text = text = Text(head)
+        self._taken: Taken = {} if last is None else last._taken
         self._head = head
         self.is_retired = False
         self.is_blocked = False  # the head waits for room
@@ -497,7 +511,7 @@ class Loop:
     def _is_made(self) -> bool:
         """Make it, now that what has come in has come through: each node has shown how long a value takes."""
         text, head = self._text, self._head
-        seconds_each = sum(map(_seconds_each, text.owners.values()))
+        seconds_each = sum(map(self._seconds_each, text.owners.values()))
         if not all(is_gatherer(runner) for runner, _ in self._gatherers):
             self.is_worth, self.again = False, -1  # another one is
         elif seconds_each < SLICE_S:
@@ -506,10 +520,17 @@ class Loop:
             self._codes = (self._plain.__code__, self._timed.__code__)
         else:
             self.is_worth = False
+            self._taken = {runner.key: (runner.busy_s, runner.received) for runner in text.owners.values()}
             if head.received + head.sent < FEW_ITEMS:
                 self.again = FEW_ITEMS  # the first calls of all take longer
         text.lines.clear()  # they take more room than all the rest
         return self.is_worth
+
+    def _seconds_each(self, runner: Runner) -> float:
+        """What a value has taken at a node since the last loop was judged, less what the first of all take longer."""
+        busy_s, received = self._taken.get(runner.key, (0.0, 0))
+        seconds = (runner.busy_s - busy_s) / max(1, runner.received - received)
+        return seconds if runner.received > FEW_ITEMS else max(0.0, seconds - COLD_S)
 
     def _is_pulling(self) -> bool:
         """Whether a process inside has still to send what it gave last."""
@@ -536,7 +557,8 @@ class Loop:
             runner.link_in_hand = inside
         adds: list[Callable[[Any], None]] = [out.append for out in outs]
         start, error = chunk.start, None
-        assert self._plain is not None and self._timed is not None
+        assert self._plain is not None
+        assert self._timed is not None
         try:
             if self._slices % TIMED_EVERY == 1:
                 self._count(self._timed(islice(self._it, TIMED_VALUES), start, self._seconds, *adds))
@@ -619,6 +641,8 @@ class Loop:
         if self._slices % JUDGED_EVERY == 0:
             self.is_worth = self._judged_s < self._judged * SLICE_S
             self._judged, self._judged_s = 0, 0.0
+            if any(map(is_gatherer, self._text.hopeful)):
+                self.retire()
         if self.is_retired:  # in this run
             self.settle()
 
@@ -714,12 +738,6 @@ class Loop:
         while path is not None and path.last is not link.writer:
             path = path.before
         link.push(Chunk([value], self._record(chunk, place, path)))
-
-
-def _seconds_each(runner: Runner) -> float:
-    """What a value has taken at a node so far, less what the first of all take longer."""
-    seconds = runner.busy_s / max(1, runner.received)
-    return seconds if runner.received > FEW_ITEMS else max(0.0, seconds - COLD_S)
 
 
 def _add(runner: Runner, received: int, sent: int) -> None:

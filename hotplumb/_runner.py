@@ -894,7 +894,7 @@ class Runner:
                 return None
             if loop is not None:
                 loop.retire()
-            loop = self.loop = Loop(self, CHUNK_ITEMS)
+            loop = self.loop = Loop(self, CHUNK_ITEMS, loop)
             self.unlooped = 0
         return loop if loop.is_worth else None
 
@@ -979,7 +979,8 @@ class Runner:
     def give(self, chunk: Chunk, outputs: Any) -> None:
         """Send what a process has given for the one value of `chunk`, in a loop, which counts it."""
         work, filling = self.work, self.filling
-        assert isinstance(work, Gives) and filling is not None
+        assert isinstance(work, Gives)
+        assert filling is not None
         work.take(chunk, outputs, self.cut)
         if work.rest is not None:
             self.received -= 1  # it is counted when the rest has been sent

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import enum
 import logging
 import random
 import traceback
@@ -16,12 +17,13 @@ import attrs
 import changing
 import pytest
 from changing import play, wrong_in
-from running import Clock, graph, joined, run, run_in_order
+from running import Clock, failure_of, graph, joined, now, run, run_in_order
 
 import hotplumb as hp
 from hotplumb import _loops, _runner, testing
 from hotplumb._loops import Loop, Stage
 from hotplumb._runner import Runner
+from hotplumb.keys import canonical
 from hotplumb.topology import node_key
 
 NEVER = 10**9  # more values than any test has: nothing runs as a loop
@@ -406,7 +408,14 @@ class Code:
                 return ("a", "b", ("c", 1), "nobody")[drawn % 4]
             case "flat_map":
                 return [drawn % 100_003] * (drawn % 3)
+            case "process":
+                return self._gathered(drawn % 100_003, drawn % 24)
         return None
+
+    def _gathered(self, value: int, way: int) -> Any:
+        """What a process gives, which is seldom anything; in all the forms there are."""
+        forms: dict[int, Any] = {0: [value], 1: (value + i for i in range(20)), 2: hp.to("a", value), 3: [], 4: value}
+        return forms.get(way)
 
     def _fail(self, value: int, attempts: int) -> None:
         """Some values fail once, some twice, some for ever."""
@@ -424,7 +433,22 @@ class Code:
         return self(value)
 
 
-KINDS = {"map": 30, "filter": 14, "merge": 10, "route": 14, "sink": 8, "flat_map": 3, "stateful": 3, "async map": 3}
+class Gatherer:
+    """A process of a code."""
+
+    def __init__(self, code: Code) -> None:
+        self.code = code
+
+    def begin(self, context: hp.Context) -> None:
+        self.context = context
+
+    def process(self, value: int) -> Any:
+        assert node_key(self.context.source) == hp.current_item().trail.keys[-1]
+        return self.code(value)
+
+
+KINDS = {"map": 30, "filter": 14, "merge": 10, "route": 14, "sink": 8, "process": 8}
+KINDS |= {"flat_map": 3, "stateful": 3, "async map": 3}
 POLICIES = (hp.discard(), hp.retry(1, delay_s=0.01, then=hp.discard()), hp.hold())
 OUTPUTS = ("a", "b", ("c", 1))
 
@@ -478,7 +502,8 @@ class Tree:
         if is_flaky and kind not in ("merge", "collect"):
             options["on_error"] = rng.choice(POLICIES)
         volume = sum(self.volume[giver] for giver in givers) * (2 if kind == "flat_map" else 1)
-        outputs = (key, *(hp.output(key, name) for name in OUTPUTS)) if kind == "route" else (key,)
+        is_named = kind in ("route", "process")
+        outputs = (key, *(hp.output(key, name) for name in OUTPUTS)) if is_named else (key,)
         self._add(key, self._node(kind, code, reads, options), volume, outputs)
 
     def _node(self, kind: str, code: Code, reads: list[Any], options: dict[str, Any]) -> hp.Node:
@@ -487,6 +512,8 @@ class Tree:
             functions = ()
         elif kind == "stateful":
             functions = (code.step, 0)
+        elif kind == "process":
+            functions = (partial(Gatherer, code),)
         elif kind.startswith("async "):
             functions = (code.awaited,)
         made: hp.Node = getattr(hp, kind.removeprefix("async "))(*functions, *reads, **options)
@@ -561,18 +588,307 @@ def test_random_graphs_loop_in_all_ways(watch: Watch) -> None:
         testing.run(partial(play_tree, seed), seed=seed)
     texts = {id(loop): loop._text for loop, _ in watch.ran}.values()
     visits = [visit for text in texts for visit in text.visits]
-    assert set(Counter(visit.runner.node.kind for visit in visits)) == _loops.KINDS
+    assert set(Counter(visit.runner.node.kind for visit in visits)) == {*_loops.KINDS, "process"}
     found = {
         "two places": sum(len(text.visits) > len({visit.runner.key for visit in text.visits}) for text in texts),
         "ways out": sum(len(text.exits) > 1 for text in texts),
         "many nodes": sum(len(text.visits) > 5 for text in texts),
         "failed below the head": sum(stage.link is not None for stage in watch.failed),
+        "given in a loop": sum(loop._given for loop in {id(loop): loop for loop, _ in watch.ran}.values()),
+        "at a source": sum(loop._head.is_source for loop, _ in watch.ran),
+        "below a source": sum(not loop._head.is_source for loop, _ in watch.ran),
         "failed before others": sum(bool(stage.pending) for stage in watch.failed),
     }
     found |= Counter(f"{stage.runner.node.kind} failed" for stage in watch.failed)
-    assert {"map failed", "filter failed", "route failed", "sink failed"} <= found.keys()
+    assert {"map failed", "filter failed", "route failed", "sink failed", "process failed"} <= found.keys()
     assert min(found.values()) >= 3, found
     assert watch.values > 4_000
+
+
+# --- processes in loops
+
+
+class Sums:
+    """Gives the sum of each fifty values, with what it derives from, in one of the forms."""
+
+    def __init__(self, form: str, log: list[Any]) -> None:
+        self.form, self.log = form, log
+        self.kept: list[hp.Item] = []
+
+    def begin(self, context: hp.Context) -> None:
+        self.context = context
+
+    def process(self, value: int) -> Any:
+        item = hp.current_item()
+        self.log.append((value, item.value, item.trail.keys, item.origin.number, self.context.source))
+        self.kept.append(item)
+        if len(self.kept) < 50:
+            return None
+        kept, self.kept = self.kept, []
+        if "members" in self.form:
+            self.context.derive_from(*kept)
+        return self._given(sum(item.value for item in kept))
+
+    def _given(self, value: int) -> Any:
+        match self.form.removesuffix(" with members"):
+            case "a value":
+                return value
+            case "a list":
+                return [value, None, value]
+            case "nothing in a list":
+                return []
+            case "a generator":
+                return self._each(value)
+            case "a name":
+                return hp.to("sum", value)
+        return iter(range(value, value + 700))  # more than a link holds
+
+    def _each(self, value: int) -> Iterator[int | None]:
+        for output in (value, None, value + 1):
+            assert hp.current_item().origin.number == self.log[-1][3]
+            yield output
+
+
+FORMS = ("a value", "a list", "nothing in a list", "a generator", "a name", "many", "a value with members")
+
+
+async def in_bursts() -> AsyncIterator[int]:
+    for value in range(1800):
+        if value % 7 == 0:
+            await asyncio.sleep(0.001 * (value % 3))
+        yield value
+
+
+WAYS: dict[str, Nodes] = {
+    "below a map": {"s": hp.source(range(1999)), "a": plain("s")},
+    "below a filter": {"s": hp.source(range(3000)), "a": hp.filter(lambda value: value % 3, "s")},
+    "below an async source": {"s": hp.source(in_bursts), "a": plain("s")},
+}
+
+
+@pytest.mark.parametrize("way", WAYS)
+@pytest.mark.parametrize("form", FORMS)
+def test_a_process_that_gives_little_is_part_of_a_loop(
+    way: str, form: str, watch: Watch, seed: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It is called with the same, and what it gives has the same trail."""
+
+    async def main() -> Any:
+        log, given = list[Any](), list[Any]()
+
+        async def take(value: Any) -> None:
+            trail = hp.current_item().trail
+            given.append((value, trail.keys, trail.origins, trail.members.left_out))
+            await asyncio.sleep(0.001)
+
+        nodes = dict(WAYS[way])
+        nodes["p"] = hp.process(partial(Sums, form, log), list(nodes)[-1])
+        nodes["out"] = hp.sink(take, "p", capacity=64)
+        nodes["sums"] = hp.collect(hp.output("p", "sum"))
+        return log, given, counts(await to_the_end(hp.Topology().update(nodes)))
+
+    looped, bare = both(main, seed, monkeypatch)
+    assert looped == bare
+    assert any("p" in shape for shape in watch.shapes())
+
+
+class Asks:
+    """Asks its context for something at its 500th value."""
+
+    def __init__(self, what: str, log: list[Any]) -> None:
+        self.what, self.log, self.count = what, log, 0
+
+    def begin(self, context: hp.Context) -> None:
+        self.context = context
+
+    def process(self, value: int) -> Any:
+        self.count += 1
+        self.log.append((self.count, value, now()))
+        if self.count == 500:
+            return self._ask()
+        return [self.count, len(hp.current_item().trail.members.trails)] if self.count % 100 == 0 else None
+
+    def _ask(self) -> Any:
+        match self.what:
+            case "to finish":
+                self.context.finish()
+            case "to derive from its item, and gives nothing":
+                self.context.derive_from(hp.current_item())
+            case "to be woken":
+                self.context.wake_at(now())
+        return None
+
+    def wake(self, time: float) -> Any:
+        return ["woken"]
+
+
+@pytest.mark.parametrize(
+    "what",
+    ["to finish", "to derive from its item, and gives nothing", "to be woken"],
+)
+def test_what_a_process_asks_for_in_a_loop_holds_from_the_next_value_on(
+    what: str, watch: Watch, seed: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def main() -> Any:
+        log, given = list[Any](), list[Any]()
+
+        def take(value: Any) -> None:
+            given.append((value, hp.current_item().trail.origins, hp.current_item().trail.members))
+
+        nodes = {
+            "s": hp.source(range(1200)),
+            "a": plain("s"),
+            "p": hp.process(partial(Asks, what, log), "a"),
+            "out": hp.sink(take, "p"),
+        }
+        found = counts(await to_the_end(hp.Topology().update(nodes)))
+        if what == "to be woken":  # whenever the node has its turn
+            given.sort(key=lambda entry: (entry[0] == "woken", entry[1]))
+            given[-1:] = [value for value, _, _ in given[-1:]]
+        if what == "to finish":  # how much was under way is drawn
+            found.pop("s")
+            found.pop("a")
+            found["p"] = found["p"][:2]
+        return log, given, found
+
+    looped, bare = both(calm(main), seed, monkeypatch)
+    assert looped == bare
+    assert len(looped[0]) == (500 if what == "to finish" else 1200)
+    assert "a p" in watch.shapes() or "a out p" in watch.shapes()
+
+
+def test_a_process_comes_into_a_loop_as_it_gives_little_and_leaves_as_it_gives_much(watch: Watch, seed: int) -> None:
+    """One that gives something for its first value is not known yet."""
+
+    class Turns(Through):
+        def process(self, value: int) -> Any:
+            return value if value > 25_000 or value % 100 == 0 else None
+
+    async def main() -> list[Any]:
+        nodes = {"s": hp.source(range(30_000)), "a": plain("s"), "p": hp.process(Turns, "a"), "out": hp.collect("p")}
+        return (await joined(hp.Topology().update(nodes)))["out"]
+
+    assert run(calm(main), seed) == [*range(0, 25_000, 100), *range(25_001, 30_000)]
+    taken = sum(values for loop, values in watch.ran if "p" in shape_of(loop))
+    assert 10_000 < taken < 28_000
+
+
+def test_a_process_of_a_loop_that_gives_what_is_to_be_awaited_is_refused(watch: Watch, seed: int) -> None:
+    class Forgets(Through):
+        def process(self, value: int) -> Any:
+            return slowly(value) if value == 300 else None
+
+    topology = graph(s=hp.source(range(MANY)), a=plain("s"), p=hp.process(Forgets, "a"), out=hp.collect("p"))
+    error = run(partial(failure_of, topology), seed)
+    assert error.key == "p"
+    assert error.item is not None
+    assert error.item.value == 300
+    assert "gave a coroutine: make it `async def`" in str(error)
+    assert [stage.runner.key for stage in watch.failed] == ["p"]
+
+
+# --- what a route answers
+
+
+class Colour(enum.StrEnum):
+    RED = "red"
+
+
+ANSWERS: dict[str, Callable[[int], Any]] = {
+    "names": lambda value: ("red", "blue")[value % 2],
+    "names that nobody reads": lambda value: f"other {value}" if value % 3 else "red",
+    "lists": lambda value: ["a", value % 2],
+    "numbers": lambda value: (1, 1.0, True, 0)[value % 4],
+    "members of an enum": lambda value: Colour.RED,
+    "nothing": lambda value: None if value % 2 else "blue",
+}
+
+
+@pytest.mark.parametrize("answers", ANSWERS)
+def test_a_route_in_a_loop_takes_every_kind_of_name(
+    answers: str, watch: Watch, seed: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What has come before, what has not, what nobody reads, and what has no hash before it is frozen."""
+
+    async def main() -> Any:
+        nodes: Nodes = {"s": hp.source(range(4000)), "r": hp.route(ANSWERS[answers], "s"), "all": hp.collect("r")}
+        for name in ("red", "blue", ("a", 1), 1, None):
+            nodes["out", name] = hp.collect(hp.output("r", name))
+        collected = await joined(hp.Topology().update(nodes))
+        return {canonical(key): values for key, values in collected.items()}
+
+    looped, bare = both(calm(main), seed, monkeypatch)
+    assert looped == bare
+    assert any(looped.values())
+    assert watch.values > 3000
+
+
+def test_names_are_not_kept_without_end() -> None:
+    names = _loops.Names({"a": 0, "b": 1})
+    assert [names.find(answer) for answer in ("a", "b", ["c"], "d")] == [("a", 0), ("b", 1), (("c",), 2), ("d", 2)]
+    for n in range(3 * _loops.MOST_NAMES):
+        names.find(f"name {n}")
+    assert len(names.known) == _loops.MOST_NAMES
+    assert names.known["a"] == 0
+
+
+# --- loops that begin at a source
+
+
+def test_a_loop_begins_at_a_source(watch: Watch, seed: int) -> None:
+    """Plain or async, what it gives goes through all that is plain below it at once."""
+    played(chain(plain, end), seed)
+    assert {loop._head.key for loop, _ in watch.ran} == {"s"}
+    watch.ran.clear()
+    played({"s": hp.source(in_bursts), "a": plain("s"), "b": end("a")}, seed)
+    assert "s" in {loop._head.key for loop, _ in watch.ran}
+
+
+def test_what_is_slow_at_first_only_loops_soon(watch: Watch, seed: int) -> None:
+    """A first call may import something."""
+
+    async def main() -> None:
+        clock = Clock()
+
+        def work(value: int) -> int:
+            clock.work(1e-6 if value else 1.0)
+            return value
+
+        await joined(graph(s=hp.source(range(2_000)), a=hp.map(work, "s"), b=hp.map(work, "a"), c=end("b")))
+
+    run(main, seed)
+    assert sum(values for loop, values in watch.ran if loop._head.key == "s") > 1_800
+
+
+def test_many_async_sources_share_a_turn(watch: Watch) -> None:
+    """Each has its item through at once, as long as the turn has time."""
+
+    async def main() -> list[float]:
+        clock = Clock()
+
+        async def often() -> AsyncIterator[int]:
+            while True:
+                yield 1
+                await asyncio.sleep(0)
+
+        def work(value: int) -> int:
+            clock.work(100e-6)
+            return value
+
+        nodes: Nodes = {}
+        for i in range(40):
+            nodes["s", i], nodes["a", i] = hp.source(often), hp.map(work, ("s", i))
+            nodes["out", i] = hp.sink(work, ("a", i))
+        worked = []
+        async with hp.Plumbing(hp.Topology().update(nodes)):
+            for _ in range(300):
+                began = clock.seconds
+                await asyncio.sleep(0)
+                worked.append(clock.seconds - began)
+        return worked
+
+    assert max(run_in_order(main)) <= 0.0012
+    assert watch.values > 100
 
 
 # --- what fails in a loop
