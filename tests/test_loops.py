@@ -768,7 +768,7 @@ def test_a_process_comes_into_a_loop_as_it_gives_little_and_leaves_as_it_gives_m
         nodes = {"s": hp.source(range(30_000)), "a": plain("s"), "p": hp.process(Turns, "a"), "out": hp.collect("p")}
         return (await joined(hp.Topology().update(nodes)))["out"]
 
-    assert run(calm(main), seed) == [*range(0, 25_000, 100), *range(25_001, 30_000)]
+    assert run(calm(main), seed) == [*range(0, 25_001, 100), *range(25_001, 30_000)]
     taken = sum(values for loop, values in watch.ran if "p" in shape_of(loop))
     assert 10_000 < taken < 28_000
 
