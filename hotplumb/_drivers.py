@@ -384,6 +384,7 @@ class OwnTask:
 
     def _name_if_slow(self, seconds: float, values: int) -> None:
         """A slice of so many seconds has held up the loop, if nothing else has run meanwhile."""
+        seconds -= self._runner.looping_s
         if seconds > SLOW_CALL_S and self._has_loop:
             self._runner.host.warn_slow(self._runner.key, seconds, values)
 
@@ -788,6 +789,12 @@ class OwnTask:
             return await self._take_values(iterator)
         finally:
             self._runner.busy_s += self._clock() - began
+            self._forget_loops()
+
+    def _forget_loops(self) -> None:
+        """What loops took that begin here, and nodes that had their turn at once, is counted as theirs."""
+        runner = self._runner
+        runner.busy_s, runner.looping_s = runner.busy_s - runner.looping_s, 0.0
 
     async def _take_values(self, iterator: AsyncIterator[Any]) -> bool:
         runner, out = self._runner, self._filling
@@ -815,8 +822,10 @@ class OwnTask:
         self._is_late = False
         runner, turns = self._runner, self._runner.host.turns
         out, self._filling.out = self._filling.out, []
+        others_s, began = runner.looping_s, self._clock()
         if not turns.run_first(runner.send_through, out):  # where there is nothing, others are ready
             runner.send_own(out)
+        runner.looping_s = others_s + self._clock() - began
 
     def _is_own_interruption(self, exc: BaseException) -> bool:
         """Whether a source's wait was ended by `interrupt`; raises where the task itself is cancelled."""
@@ -867,13 +876,14 @@ class OwnTask:
         finally:
             if iterator is self._iterator:  # else it was left behind
                 self._is_pulling = False
+                self._forget_loops()
                 self._slice_began = self._clock()  # it has waited: what it has used is long gone
 
     def _look_before_waiting(self) -> None:
         """See to what has been asked of it while it was working."""
         if self._is_stopping or self._orders:
             self.interrupt()
-        elif self._runner.switching is not None or self._runner.wants_finish:
+        elif self._runner.switching is not None or self._runner.wants_finish or self._runner.late is not None:
             self._runner.wake()
 
     def _send_injected(self) -> None:

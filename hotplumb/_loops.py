@@ -1,8 +1,8 @@
 """Neighbouring nodes with plain functions, run as one generated loop: one pass for all of them, with a line per call.
 
 A loop begins at one node, its head, and takes in what reads it, and what reads that, as far as there are only plain
-functions that give one answer a value.  A source can be the head too: what it has made goes through its loop at once.
-Where a loop ends, values leave into links as ever:
+functions that give one answer a value, and processes that seldom give any.  A source can be the head too: what it has
+made goes through its loop at once.  Where a loop ends, values leave into links as ever:
 
     for v0 in it:
         v1 = f0(v0)             a map
@@ -17,8 +17,9 @@ it is, the variables say with what, and how far the iterator has come says which
 to be given to goes into the links it would have gone through, and everything goes on node by node.
 
 A loop holds for the wiring it was made for.  Whatever changes at one of its nodes, or at one that it stops short of,
-retires it (`Runner.unloop`), and the next is made anew.  It is not used while a link inside it holds something, which
-it would overtake, nor where one value takes so long that the nodes had better take turns.
+retires it (`Runner.unloop`), and the next is made anew, when a first value has come through and shown how long the
+nodes take.  It is not used while a link inside it holds something, which it would overtake, nor where one value takes
+so long that the nodes had better take turns.
 """
 
 from __future__ import annotations
@@ -30,7 +31,6 @@ from collections import deque
 from collections.abc import Callable, Sequence
 from functools import cache, lru_cache
 from itertools import islice
-from time import perf_counter
 from types import CodeType, FrameType, FunctionType, TracebackType
 from typing import TYPE_CHECKING, Any, Final, Literal
 
@@ -350,7 +350,7 @@ class Text:
 
         `give` is called with what a process gives: its number among the functions, the outputs, the value.
         """
-        names: dict[str, Any] = {"clock": perf_counter, "look": self._look, "give": give}
+        names: dict[str, Any] = {"clock": self.head.host.turns.clock, "look": self._look, "give": give}
         exec(_compiled(self._source(is_timed)), names)
         made: Callable[..., tuple[int, ...]] = names["make"](*self.functions)
         return made
@@ -451,7 +451,7 @@ class Loop:
         self.is_retired = False
         self.is_blocked = False  # the head waits for room
         self.busy_s = 0.0
-        self.values = 0  # that it was run with
+        self.values = 0  # that it has taken up, before this run
         self.is_worth = len(text.owners) > 1 or any(type(fn) is FunctionType for fn in text.functions)
         self.again = LOOP_AGAIN_ITEMS  # values after which one that is not worth while had better be made again
         leaving = {id(exit.writer): exit.writer for exit in text.exits}
@@ -551,7 +551,6 @@ class Loop:
             outs += ([], []) if exit.region else ([],)
         self._chunk, self._it, self._last = chunk, iter(chunk.values), None
         self._slices += 1
-        self.values += len(chunk.values)
         self._patience = PATIENCE + self.size
         for runner, inside in self._gatherers:
             runner.link_in_hand = inside
@@ -566,11 +565,13 @@ class Loop:
             self._count(self._plain(self._it, start, self._seconds, *adds))
         except (Exception, asyncio.CancelledError) as exc:
             error = exc
-        self._send(chunk, outs)
+        if outs:
+            self._send(chunk, outs)
         if error is not None:
             self._failed(link, chunk, error)
         else:
             done = self._place(chunk) + 1
+            self.values += done
             self._counts[0] += done
             for met in self._mets.values():
                 met.note(chunk, done)
@@ -593,9 +594,10 @@ class Loop:
         """Have a process send what it has given for a value."""
         stage, chunk = self._text.gatherers[k], self._chunk
         assert chunk is not None
-        stage.runner.give(Chunk([value], self._record(chunk, self._place(chunk), stage.path)), outputs)
+        place = self._place(chunk)
+        stage.runner.give(Chunk([value], self._record(chunk, place, stage.path)), outputs)
         self._given += 1
-        if self._given > GATHERED and self._given * GATHERED > self.values:
+        if self._given > GATHERED and self._given * GATHERED > self.values + place:
             stage.runner.may_gather = False
             self.retire()
         elif stage.runner.full_links or stage.runner.pull is not None:
@@ -608,7 +610,7 @@ class Loop:
 
     def _return_rest(self, link: Link | None, chunk: Chunk, start: int) -> None:
         """What was not taken up goes back to where it came from; what the head has made, to those who read it."""
-        if start == len(chunk):
+        if start == len(chunk.values):
             return
         if link is None:
             self._head.put(chunk.values[start:], Record(chunk.record, self._head.hops, chunk.start + start))
@@ -645,6 +647,12 @@ class Loop:
                 self.retire()
         if self.is_retired:  # in this run
             self.settle()
+
+    @property
+    def slowest(self) -> Key:
+        """The node that has taken the longest, of what was timed."""
+        owners = self._text.owners
+        return owners[max(owners, key=self._seconds.__getitem__)].key if owners else self._head.key
 
     def retire(self) -> None:
         """Run no more."""
@@ -696,6 +704,7 @@ class Loop:
         """User code raised: what is not done goes into the links, and the node does what its policy says."""
         frame, line = self._where(error.__traceback__)
         stage, place = self._text.stages[line], self._place(chunk)
+        self.values += place
         found = frame.f_locals
         self._count_failed(stage, line, place, found)
         done = {visit.runner.key for visit in self._text.visits if not self._is_left_out(visit, stage, line)}

@@ -284,6 +284,7 @@ class Runner:
         "left",
         "link_in_hand",
         "loop",
+        "looping_s",
         "loops",
         "may_gather",
         "may_loop",
@@ -368,7 +369,7 @@ class Runner:
         self.is_whole = False  # as many as there are, however long that takes: a call with many costs little more
         self.wakes: list[float] | None = None
         self.numbers: Numbers | None = None
-        self.may_loop = False  # calls a plain function that gives one answer a value
+        self.may_loop = False  # is a source, or calls a plain function that gives one answer a value
         self.may_gather = False  # is a plain process, which a loop may take in while it gives little
         self.unlooped = 0  # values worked on without a loop since anything was different
         self.is_first = False  # where a loop above stops short of it
@@ -379,6 +380,7 @@ class Runner:
         self.received = 0
         self.sent = 0
         self.sending_s = 0.0  # in this slice, into many links
+        self.looping_s = 0.0  # in this slice of a source, in loops and in others, which count it themselves
         self.failed = 0
         self.dropped = 0
         self.busy_s = 0.0
@@ -649,10 +651,10 @@ class Runner:
             loop.run(None, Chunk(piece, root, start))
             start += len(piece)
             then, now = now, clock()
-            loop.note(now - then, len(piece))
+            self._ran(loop, now - then, len(piece))
             self._fit_slice(now - then, len(piece), loop.cut)
         in_hand.set(None)
-        self.busy_s -= now - began  # which is counted as the loop's
+        self.looping_s += now - began
         if start < count:
             self.put(values[start:], Record(root, self.hops, start))
 
@@ -858,14 +860,15 @@ class Runner:
         units = self._slice(loop)
         end = self.host.turns.clock()
         if loop is None or self.is_source:
-            self.busy_s += end - now
+            seconds, self.looping_s = end - now - self.looping_s, 0.0
+            self.busy_s += seconds
+            if seconds > SLOW_CALL_S:
+                self.host.warn_slow(self.key, seconds, units)
         else:
-            loop.note(end - now, units)
+            self._ran(loop, end - now, units)
         if units:
             self._fit_slice(end - now - self.sending_s, units, self.cut if loop is None else loop.cut)
             self.sending_s = 0.0
-        if end - now > SLOW_CALL_S:
-            self.host.warn_slow(self.key, end - now, units)
         if not self.is_over and not self.is_ready and self.has_work():
             self.host.turns.add(self)
         return end
@@ -924,6 +927,12 @@ class Runner:
         if not self.open_inputs and not self.waiting and self.switching is None:
             self.end()
         return 0
+
+    def _ran(self, loop: Loop, seconds: float, units: int) -> None:
+        """A loop that begins here has run for so long."""
+        loop.note(seconds, units)
+        if seconds > SLOW_CALL_S:
+            self.host.warn_slow(loop.slowest, seconds, units)
 
     def _fit_slice(self, seconds: float, units: int, most: int) -> None:
         """Learn from a slice how many values fit in the next."""
