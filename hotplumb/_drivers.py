@@ -1083,7 +1083,7 @@ class Calling:
         self._settle()
         if runner.trouble is None:
             self._start_calls(now + SLICE_S)
-            if runner.switching is not None:
+            if runner.switching is not None or runner.late is not None:
                 if self.is_between:
                     runner.wake()
             elif not self._calls and not runner.open_inputs and not runner.waiting:

@@ -1443,6 +1443,29 @@ def test_a_change_settles_at_once_where_nothing_is_below_or_under_way(seed: int)
     run(main, seed)
 
 
+def test_a_change_settles_though_its_source_is_just_giving_a_value(seeds: Callable[[int], list[int]]) -> None:
+    """It passes the marker on when it waits for the next one, however long that is."""
+
+    async def main() -> None:
+        given: asyncio.Queue[int] = asyncio.Queue()
+
+        async def produce() -> AsyncIterator[int]:
+            while True:
+                yield await given.get()
+
+        async with hp.Plumbing(graph(s=hp.source(produce), n=hp.map(old, "s"), out=hp.collect("n"))) as plumbing:
+            for number in range(4):
+                given.put_nowait(number)
+                await testing.settle()
+            given.put_nowait(4)
+            change = await plumbing.add("more", hp.collect("s"))
+            async with asyncio.timeout(1):
+                await change.wait_settled()
+
+    for seed in seeds(20):
+        run(main, seed)
+
+
 @pytest.mark.parametrize("who", ["x", "y"])
 def test_a_paused_node_below_holds_up_the_settling_alone(who: str, seed: int) -> None:
     """Not the change, nor the next one; markers wait behind what it has not read."""
