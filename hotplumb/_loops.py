@@ -52,7 +52,7 @@ MOST_READERS = 32  # of one node, that are taken in
 MOST_BRANCHES = 64  # of a route: each is an exit at least, with lists of its own
 GATHERED = 16  # values, at least, for each output of a process that a loop takes in
 FEW_ITEMS = 64  # by which nobody can tell how long values take,
-COLD_S = 0.00002  # where each goes from node to node alone, for the first time
+COLD_S = 0.00001  # where each goes from node to node alone, for the first time
 LOOP_AGAIN_ITEMS = 1024  # after which a loop that was not worth while is made again
 MOST_AT_ONCE = 1024  # values of a source, which a link's default capacity holds
 MOST_NAMES = 1024  # that a route has answered with, which are kept
@@ -515,7 +515,8 @@ class Loop:
         if not all(is_gatherer(runner) for runner, _ in self._gatherers):
             self.is_worth, self.again = False, -1  # another one is
         elif seconds_each < SLICE_S:
-            head.slice = min(head.slice, max(1, int(SLICE_S / (2 * seconds_each))) if seconds_each else 1)
+            if seconds_each:
+                head.slice = min(head.slice, max(1, int(SLICE_S / (2 * seconds_each))))
             self._plain, self._timed = text.made(self._give, is_timed=False), text.made(self._give, is_timed=True)
             self._codes = (self._plain.__code__, self._timed.__code__)
         else:
@@ -640,7 +641,9 @@ class Loop:
         self.busy_s += seconds
         self._judged_s += seconds
         self._judged += values
-        if self._slices % JUDGED_EVERY == 0:
+        if self._slices == 1 and seconds > values * SLICE_S:
+            self.is_worth = False
+        elif self._slices % JUDGED_EVERY == 0:
             self.is_worth = self._judged_s < self._judged * SLICE_S
             self._judged, self._judged_s = 0, 0.0
             if any(map(is_gatherer, self._text.hopeful)):

@@ -1148,7 +1148,7 @@ def test_what_a_loop_was_busy_with_is_counted_though_it_failed(watch: Watch, see
         return sum(node.busy_s for node in statistics.nodes.values())
 
     assert run(main, seed) == pytest.approx(4_000e-6)
-    assert len(watch.failed) > 30  # the rest fail by themselves: after a failure, what a source has made comes by links
+    assert len(watch.failed) > 20  # the rest fail by themselves: after a failure, what a source has made comes by links
 
 
 def test_a_repair_counts_what_a_loop_has_done_before_it_failed(watch: Watch, seed: int) -> None:

@@ -12,6 +12,7 @@ import structlog
 from running import Clock, graph, joined, now, outcome, run, run_in_order
 
 import hotplumb as hp
+from hotplumb import _runner
 from hotplumb._turns import Turns
 from hotplumb.testing import Pause, script, settle
 
@@ -404,12 +405,22 @@ def slices_of(cost_s: Callable[[int], float], count: int, seed: int) -> list[int
     return run(main, seed)
 
 
-def test_a_node_starts_with_one_value_and_takes_twice_as_many_while_they_fit(seed: int) -> None:
-    """Up to a chunk of 256."""
+def test_a_node_starts_with_one_value_and_takes_twice_as_many_while_they_fit(
+    seed: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Up to a chunk of 256, by itself."""
+    monkeypatch.setattr(_runner, "LOOP_AFTER_ITEMS", 10**9)
     sizes = slices_of(lambda _: 0, 5000, seed)
     assert sizes[:2] == [1, 2]
     assert max(sizes) == 256
     assert all(later <= 2 * max(sizes[: i + 1]) for i, later in enumerate(sizes[1:]))
+    assert sum(sizes) == 5000
+
+
+def test_where_all_is_one_loop_it_takes_what_a_link_would_hold(seed: int) -> None:
+    """What leaves it nowhere goes into no chunk."""
+    sizes = slices_of(lambda _: 0, 5000, seed)
+    assert max(sizes) == 1024
     assert sum(sizes) == 5000
 
 
@@ -437,7 +448,7 @@ def test_slices_grow_again_when_values_become_fast(seed: int) -> None:
     """Twice as many each time."""
     sizes = slices_of(lambda n: 0.001 if n < 20 else 0, 3000, seed)
     assert set(sizes[:20]) == {1}
-    assert max(sizes[20:]) == 256
+    assert max(sizes[20:]) == 1024
 
 
 def test_a_source_makes_one_value_first_and_then_as_many_as_fit(seed: int) -> None:
