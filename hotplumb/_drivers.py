@@ -57,6 +57,7 @@ class OwnTask:
         self._granted: asyncio.Future[None] | None = None  # done when it is this node's turn
         self._clock = runner.host.turns.clock
         self._slice_began = -1.0  # on it; below 0 before the first
+        self._looped_s = 0.0  # what the runner's loops had taken by then
         self._chunk_began = 0.0
         self._cost_s = SLICE_S  # of one value in the last slice
         self._left = 0  # outputs of the value in hand that have left
@@ -384,7 +385,7 @@ class OwnTask:
 
     def _name_if_slow(self, seconds: float, values: int) -> None:
         """A slice of so many seconds has held up the loop, if nothing else has run meanwhile."""
-        seconds -= self._runner.looping_s
+        seconds -= self._runner.looping_s - self._looped_s
         if seconds > SLOW_CALL_S and self._has_loop:
             self._runner.host.warn_slow(self._runner.key, seconds, values)
 
@@ -788,13 +789,9 @@ class OwnTask:
         try:
             return await self._take_values(iterator)
         finally:
-            self._runner.busy_s += self._clock() - began
-            self._forget_loops()
-
-    def _forget_loops(self) -> None:
-        """What loops took that begin here, and nodes that had their turn at once, is counted as theirs."""
-        runner = self._runner
-        runner.busy_s, runner.looping_s = runner.busy_s - runner.looping_s, 0.0
+            runner = self._runner
+            runner.busy_s += self._clock() - began - runner.looping_s
+            runner.looping_s = self._looped_s = 0.0
 
     async def _take_values(self, iterator: AsyncIterator[Any]) -> bool:
         runner, out = self._runner, self._filling
@@ -876,7 +873,7 @@ class OwnTask:
         finally:
             if iterator is self._iterator:  # else it was left behind
                 self._is_pulling = False
-                self._forget_loops()
+                self._looped_s = self._runner.looping_s
                 self._slice_began = self._clock()  # it has waited: what it has used is long gone
 
     def _look_before_waiting(self) -> None:

@@ -32,13 +32,13 @@ from collections.abc import Callable, Sequence
 from functools import cache, lru_cache
 from itertools import islice
 from types import CodeType, FrameType, FunctionType, TracebackType
-from typing import TYPE_CHECKING, Any, Final, Literal
+from typing import TYPE_CHECKING, Any, Final, Literal, NamedTuple
 
 import attrs
 
 from hotplumb._links import WHOLE, Link, only
 from hotplumb._turns import SLICE_S
-from hotplumb._work import name_of, refuse_awaitables
+from hotplumb._work import Gives, name_of, refuse_awaitables
 from hotplumb.items import Chunk, Hop, Item, Record, Trail
 from hotplumb.keys import Key
 
@@ -54,12 +54,13 @@ GATHERED = 16  # values, at least, for each output of a process that a loop take
 FEW_ITEMS = 64  # by which nobody can tell how long values take,
 COLD_S = 0.00001  # where each goes from node to node alone, for the first time
 LOOP_AGAIN_ITEMS = 1024  # after which a loop that was not worth while is made again
-MOST_AT_ONCE = 1024  # values of a source, which a link's default capacity holds
+PLAIN_NAMES: Final = (str, int, bool, float, bytes, type(None))  # two of the same type are equal as names are
 MOST_NAMES = 1024  # that a route has answered with, which are kept
 TIMED_EVERY = 32  # slices: at the beginning of one of them each call is timed, and its answer looked at
 TIMED_VALUES = 4  # which takes ten times as long
+HOPED_AT = (1, 2, 4, 8)  # slices: whether nodes are known by now that were not
 JUDGED_EVERY = 16  # slices: whether values take too long by now, which one interruption is not to decide
-PATIENCE = 100  # times that the nodes inside may go first: each does a slice then, and has but few chunks
+PATIENCE = 12  # times that the nodes inside may go first, and once more for each of them: what they have comes through
 FIRST_LINE = 5  # of a loop's body, in its text
 
 Taken = dict[Key, tuple[float, int]]
@@ -136,19 +137,25 @@ class Place:
 
 
 class Names:
-    """Which branch of a route its answers name."""
+    """Which branch of a route its answers name.
+
+    Where all names are text, `known` has answers that are; else `(type, answer)`: what equals a name need not be one.
+    """
 
     def __init__(self, places: dict[Key, int]) -> None:
         self._places = places
-        self.known: dict[Any, int] = dict(places)
+        self.is_text = all(type(name) is str for name in places)
+        self.known: dict[Any, int] = {}
         """{answer: the number of its branch}; where nobody reads what it names, one that no branch has."""
+        for name in places:
+            self.find(name)
 
     def find(self, answer: Any) -> tuple[Key, int]:
         """The name in an answer that is not known, and its branch.  Raises where it names nothing."""
         name = name_of(answer)
         place = self._places.get(name, len(self._places))
-        if len(self.known) < MOST_NAMES:
-            self.known[name] = place
+        if type(answer) in (PLAIN_NAMES if not self.is_text else (str,)) and len(self.known) < MOST_NAMES:
+            self.known[answer if self.is_text else (type(answer), answer)] = place
         return name, place
 
 
@@ -166,7 +173,7 @@ class Text:
         self.owners: dict[int, Runner] = {}  # {function: whose it is}
         self.gatherers: dict[int, Stage] = {}  # {function: the call of a process}
         self.short_of: list[Runner] = []
-        self.hopeful: list[Runner] = []  # processes that were left out for what they have given so far
+        self.hopeful: list[Runner] = []  # left out: processes that gave much so far, and what has been given nothing
         self._taken = 0  # nodes, one as often as it is there
         self._extents: dict[Key, tuple[slice, slice, int]] = {}  # {node: its lines and visits, how deep}
         self._leaving: set[Key] = set()  # nodes that values leave the loop from, or from below
@@ -290,7 +297,8 @@ class Text:
         k = len(self.functions)
         names = Names(places)
         self.functions += [names.known, names.find]
-        self._line_of(stage, at, f"try: j{k} = f{k}[{name}]")
+        known = name if names.is_text else f"type({name}), {name}"
+        self._line_of(stage, at, f"try: j{k} = f{k}[{known}]")
         self._line_of(stage, at, f"except (KeyError, TypeError): j{k} = -1")
         self._line_of(stage, at, f"if j{k} < 0: {name}, j{k} = f{k + 1}({name})")
         return f"j{k}"
@@ -311,7 +319,8 @@ class Text:
         reader: Any = link.reader
         if not ((is_plain(reader) or reader.may_gather) and self._has_place_for(link, at)):
             return False
-        if reader.may_gather and not is_gatherer(reader):
+        is_known = at.region == 0 or reader.received > 0 or reader.node.kind in ("merge", "collect")
+        if not is_known or (reader.may_gather and not is_gatherer(reader)):
             self.hopeful.append(reader)
             return False
         return True
@@ -407,7 +416,8 @@ def _function_of(runner: Runner) -> Any:
         case "collect":
             return runner.kept.append
         case "process":
-            return runner.process.process
+            assert isinstance(runner.work, Gives)
+            return runner.work.give
     return runner.node.fn
 
 
@@ -429,6 +439,11 @@ def is_gatherer(reader: Any) -> bool:
     )
 
 
+def _is_takeable(runner: Runner) -> bool:
+    """Whether a node that was left out of a loop may be taken in by the next."""
+    return runner.received > 0 and (is_gatherer(runner) if runner.may_gather else is_plain(runner))
+
+
 def _is_well(reader: Any) -> bool:
     """Whether nothing is the matter with a node."""
     return (
@@ -441,12 +456,20 @@ def _is_well(reader: Any) -> bool:
     )
 
 
+class Past(NamedTuple):
+    """What is to be known of the loop that a head had last."""
+
+    is_worth: bool
+    values: int
+    taken: Taken
+
+
 class Loop:
     """The loop that begins at one node, and may be run instead of the node's own slice."""
 
-    def __init__(self, head: Runner, most: int, last: Loop | None) -> None:
+    def __init__(self, head: Runner, most: int, last: Past | None) -> None:
         self._text = text = Text(head)
-        self._taken: Taken = {} if last is None else last._taken
+        self._taken: Taken = {} if last is None else last.taken
         self._head = head
         self.is_retired = False
         self.is_blocked = False  # the head waits for room
@@ -455,10 +478,9 @@ class Loop:
         self.is_worth = len(text.owners) > 1 or any(type(fn) is FunctionType for fn in text.functions)
         self.again = LOOP_AGAIN_ITEMS  # values after which one that is not worth while had better be made again
         leaving = {id(exit.writer): exit.writer for exit in text.exits}
-        if head.is_source and not leaving:  # what it makes goes into no chunk, unless something fails
-            self.cut = min([MOST_AT_ONCE, *(link.capacity for link in head.outputs)])
-        else:
-            self.cut = min([most, *(writer.cut for writer in leaving.values())])
+        self.cut = min([most, *(writer.cut for writer in leaving.values())])
+        if head.is_source:
+            self.cut = min(self.cut, head.cut)  # where something fails, the rest of what it has made goes into links
         self._gatherers = [(stage.runner, stage.link) for stage in text.gatherers.values()]
         self._writers = [*leaving.values(), *(runner for runner, _ in self._gatherers)]
         self._given = 0  # times that processes have given something
@@ -512,11 +534,11 @@ class Loop:
         """Make it, now that what has come in has come through: each node has shown how long a value takes."""
         text, head = self._text, self._head
         seconds_each = sum(map(self._seconds_each, text.owners.values()))
-        if not all(is_gatherer(runner) for runner, _ in self._gatherers):
+        if not all(is_gatherer(runner) for runner, _ in self._gatherers) or any(map(_is_takeable, text.hopeful)):
             self.is_worth, self.again = False, -1  # another one is
         elif seconds_each < SLICE_S:
-            if seconds_each:
-                head.slice = min(head.slice, max(1, int(SLICE_S / (2 * seconds_each))))
+            fits = SLICE_S / (2 * seconds_each) if seconds_each else head.slice
+            head.slice = max(1, int(min(head.slice / 4, fits)))  # it was learned of fewer nodes
             self._plain, self._timed = text.made(self._give, is_timed=False), text.made(self._give, is_timed=True)
             self._codes = (self._plain.__code__, self._timed.__code__)
         else:
@@ -555,7 +577,7 @@ class Loop:
         self._patience = PATIENCE + self.size
         for runner, inside in self._gatherers:
             runner.link_in_hand = inside
-        adds: list[Callable[[Any], None]] = [out.append for out in outs]
+        adds: list[Callable[[Any], None]] = [out.append for out in outs] if outs else []
         start, error = chunk.start, None
         assert self._plain is not None
         assert self._timed is not None
@@ -646,10 +668,16 @@ class Loop:
         elif self._slices % JUDGED_EVERY == 0:
             self.is_worth = self._judged_s < self._judged * SLICE_S
             self._judged, self._judged_s = 0, 0.0
-            if any(map(is_gatherer, self._text.hopeful)):
-                self.retire()
+        if self._slices in HOPED_AT or self._slices % JUDGED_EVERY == 0:
+            self._look_at_hopeful()
         if self.is_retired:  # in this run
             self.settle()
+
+    def _look_at_hopeful(self) -> None:
+        """Where nodes were left out that need be no longer, give way to a loop with them."""
+        if any(map(_is_takeable, self._text.hopeful)):
+            self.is_worth, self.again = False, -1
+            self.retire()
 
     @property
     def slowest(self) -> Key:
@@ -665,6 +693,9 @@ class Loop:
                 self._take_up_no_more(self._chunk)
             self.settle()
             self.has_room()
+            if self._head.loop is self:
+                self._head.loop = None  # which would keep nodes alive that are gone
+                self._head.last_loop = Past(self.is_worth, self.values, self._taken)
 
     def _take_up_no_more(self, chunk: Chunk) -> None:
         """Have the run end with the value in hand."""

@@ -24,7 +24,7 @@ from hotplumb._alignment import Alignment
 from hotplumb._context import NodeContext
 from hotplumb._drivers import Calling, OwnTask
 from hotplumb._links import END, WHOLE, Link, Marker, Writer, only
-from hotplumb._loops import KINDS, Loop
+from hotplumb._loops import KINDS, Loop, Past
 from hotplumb._met import Met
 from hotplumb._supervision import Again, Hold, PassOver, Policy, Stop, Verdict, decide, may_hold
 from hotplumb._turns import SLICE_S, SLOW_CALL_S, Turns
@@ -280,6 +280,7 @@ class Runner:
         "is_switching",
         "is_whole",
         "key",
+        "last_loop",
         "late",
         "left",
         "link_in_hand",
@@ -374,6 +375,7 @@ class Runner:
         self.unlooped = 0  # values worked on without a loop since anything was different
         self.is_first = False  # where a loop above stops short of it
         self.loop: Loop | None = None  # that begins here
+        self.last_loop: Past | None = None
         self.loops: tuple[Loop, ...] | None = None  # that take it in, or stop short of it
         self.met = Met() if may_hold(node.on_error or host.on_error) else None
 
@@ -887,18 +889,20 @@ class Runner:
     def _loop_to_run(self) -> Loop | None:
         """The loop that begins here, if it is time for one and it is worth while."""
         loop = self.loop
-        if loop is not None and not loop.is_retired and loop.is_worth:
-            return loop
-        if loop is None or loop.is_retired or self.unlooped > loop.again:
-            is_late = loop is not None and loop.is_worth and loop.values < LOOP_PAYS_ITEMS
-            if self.unlooped < (LOOP_PAYS_ITEMS if is_late else LOOP_AFTER_ITEMS):
+        if loop is not None:
+            if loop.is_worth:
+                return loop
+            if self.unlooped <= loop.again:
                 return None
-            if self.unlooped < LOOP_INNER_ITEMS and self._is_inner():
-                return None
-            if loop is not None:
-                loop.retire()
-            loop = self.loop = Loop(self, CHUNK_ITEMS, loop)
-            self.unlooped = 0
+            loop.retire()
+        last = self.last_loop
+        is_late = last is not None and last.is_worth and last.values < LOOP_PAYS_ITEMS
+        if self.unlooped < (LOOP_PAYS_ITEMS if is_late else LOOP_AFTER_ITEMS):
+            return None
+        if self.unlooped < LOOP_INNER_ITEMS and self._is_inner():
+            return None
+        loop = self.loop = Loop(self, CHUNK_ITEMS, last)
+        self.unlooped = 0
         return loop if loop.is_worth else None
 
     def _has_values(self) -> bool:
@@ -1498,7 +1502,7 @@ def _may_take_in(writer: Writer) -> bool:
     """Whether a loop that takes in who reads this may yet be made; what a source's does not take goes without it."""
     if not isinstance(writer, Runner) or not writer.may_loop:
         return False
-    return not writer.is_source or (writer.driver is None and writer.loop is None)
+    return not writer.is_source or (writer.driver is None and writer.loop is None and writer.last_loop is None)
 
 
 def _made(make: Callable[[], Any]) -> Any:

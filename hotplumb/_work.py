@@ -351,7 +351,7 @@ class Filling:
 class Gives:
     """`flat_map`, `stateful` and `process`: any number of outputs a value."""
 
-    __slots__ = ("_chunk", "_filling", "_finished", "_give", "_read", "_skips_none", "done", "is_interrupted", "rest")
+    __slots__ = ("_chunk", "_filling", "_finished", "give", "_read", "_skips_none", "done", "is_interrupted", "rest")
 
     def __init__(
         self,
@@ -361,7 +361,7 @@ class Gives:
         skips_none: bool = False,
         finished: Callable[[], None] | None = None,
     ) -> None:
-        self._give = give
+        self.give = give
         self._read = read  # makes outputs of what is given and is not None
         self._finished = finished  # to be called when the outputs of a value have been taken
         self._skips_none = skips_none  # among the outputs of an iterator
@@ -379,7 +379,7 @@ class Gives:
         self._chunk = chunk
         self.done = 0
         self.is_interrupted = False
-        give, filling, place = self._give, self._filling, chunk.start
+        give, filling, place = self.give, self._filling, chunk.start
         out = filling.out
         for value in chunk.values:
             before = len(out)

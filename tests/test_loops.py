@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import enum
+import itertools
 import logging
 import random
 import traceback
@@ -254,9 +255,11 @@ SHAPES: dict[str, tuple[Nodes, set[str]]] = {
 
 @pytest.mark.parametrize(("nodes", "shapes"), SHAPES.values(), ids=SHAPES)
 def test_neighbouring_plain_nodes_run_as_one_loop(nodes: Nodes, shapes: set[str], watch: Watch, seed: int) -> None:
-    """As far as plain functions give one answer a value, and no further."""
+    """As far as plain functions give one answer a value, and no further; at first without what nobody knows yet."""
     played(nodes, seed)
-    assert watch.shapes() == shapes
+    assert shapes <= watch.shapes()
+    for shape in watch.shapes() - shapes:
+        assert any(Counter(shape.split()) <= Counter(other.split()) for other in shapes), shape
 
 
 def test_one_call_of_a_function_in_c_gains_nothing_from_a_loop(watch: Watch, seed: int) -> None:
@@ -333,7 +336,9 @@ def test_long_chains_are_several_loops(length: int, watch: Watch, seed: int) -> 
 def test_conditions_within_each_other_are_several_loops(watch: Watch, seed: int) -> None:
     """Python allows but so many."""
     assert played(long_chain(60, lambda i, before: hp.filter(yes, before)), seed).nodes["out"].received == 100
-    assert sum(len(shape.split()) for shape in watch.shapes()) == 60
+    found = [shape.split() for shape in watch.shapes()]
+    assert len(set(itertools.chain(*found))) >= 60
+    assert max(map(len, found)) == _loops.MOST_DEEP
 
 
 @pytest.mark.parametrize("every", [1, 3, NEVER])
@@ -776,13 +781,13 @@ def test_a_process_comes_into_a_loop_as_it_gives_little_and_leaves_as_it_gives_m
     assert "p" not in shapes[-1]
 
 
-def test_a_process_of_a_loop_that_gives_what_is_to_be_awaited_is_refused(watch: Watch, seed: int) -> None:
+def test_a_process_of_a_loop_that_gives_what_is_to_be_awaited_is_refused(watch: Watch) -> None:
     class Forgets(Through):
         def process(self, value: int) -> Any:
             return slowly(value) if value == 300 else None
 
     topology = graph(s=hp.source(range(MANY)), a=plain("s"), p=hp.process(Forgets, "a"), out=hp.collect("p"))
-    error = run(partial(failure_of, topology), seed)
+    error = run_in_order(partial(failure_of, topology))
     assert error.key == "p"
     assert error.item is not None
     assert error.item.value == 300
@@ -872,7 +877,7 @@ def test_a_loop_begins_at_a_source(watch: Watch, seed: int) -> None:
     assert "s" in {loop._head.key for loop, _ in watch.ran}
 
 
-def test_what_is_slow_at_first_only_loops_soon(watch: Watch, seed: int) -> None:
+def test_what_is_slow_at_first_only_loops_soon(watch: Watch) -> None:
     """A first call may import something."""
 
     async def main() -> None:
@@ -884,8 +889,8 @@ def test_what_is_slow_at_first_only_loops_soon(watch: Watch, seed: int) -> None:
 
         await joined(graph(s=hp.source(range(2_000)), a=hp.map(work, "s"), b=hp.map(work, "a"), c=end("b")))
 
-    run(main, seed)
-    assert sum(values for loop, values in watch.ran if loop._head.key == "s") > 1_800
+    run_in_order(main)
+    assert sum(values for loop, values in watch.ran if loop._head.key == "s") > 1_200
 
 
 def test_many_async_sources_share_a_turn(watch: Watch) -> None:
@@ -1419,7 +1424,7 @@ def test_what_happens_to_a_node_happens_to_its_loop(
     for step, (one, other) in enumerate(zip(looped[0], bare[0], strict=True)):
         assert one == other, f"after step {step}"
     assert looped[1] == bare[1]
-    assert "a b c t u" in watch.shapes()
+    assert {*"abctu"} <= set(itertools.chain(*watch.shapes()))
 
 
 @pytest.mark.parametrize("name", [name for name in EVENTS if name not in UNSEEN])
@@ -1427,6 +1432,7 @@ def test_a_stale_loop_is_seen(name: str, watch: Watch, seed: int, monkeypatch: p
     """The tests above can fail: where nothing retires a loop, each of them does."""
     bare = both(partial(staged, name), seed, monkeypatch)[1]
     monkeypatch.setattr(Runner, "unloop", lambda runner: None)
+    monkeypatch.setattr(Loop, "_look_at_hopeful", lambda loop: None)  # which would mend some in time
     try:
         looped = testing.run(partial(staged, name), seed=seed)
     except (Exception, asyncio.CancelledError):
