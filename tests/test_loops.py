@@ -848,7 +848,7 @@ def test_of_a_loop_the_node_is_named_that_holds_up_the_event_loop(
     source: Any, watch: Watch, seed: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Not where the loop begins; and its time is counted as the node's."""
-    named: list[hp.Key] = []
+    named: list[Any] = []
     monkeypatch.setattr(Engine, "warn_slow", lambda engine, key, seconds, values: named.append(key))
 
     async def main() -> hp.Statistics:
@@ -1470,7 +1470,7 @@ def test_loops_come_back(name: str, shape: str, watch: Watch, seed: int) -> None
     """As wide as they may be now."""
 
     def check(scene: Scene) -> None:
-        loop, _ = next(found for found in reversed(watch.ran) if found[0]._head.key in "sa")
+        loop, _ = next(found for found in reversed(watch.ran) if found[0]._head.key in ("s", "a"))
         assert not loop.is_retired
         assert shape_of(loop) == shape
 
@@ -1930,7 +1930,7 @@ def test_no_key_and_no_name_gets_into_the_code(key: Any, watch: Watch, seed: int
     assert collected == {"odd": list(range(1, MANY, 2)), "even": list(range(0, MANY, 2))}
     assert watch.values > BAD
     for loop, _ in watch.ran:
-        names = set(loop._plain.__code__.co_names + loop._plain.__code__.co_varnames + loop._plain.__code__.co_freevars)
+        names = set(loop._codes[0].co_names + loop._codes[0].co_varnames + loop._codes[0].co_freevars)
         assert all(name.isascii() and name.isidentifier() for name in names)
 
 
@@ -1950,7 +1950,7 @@ def test_loops_of_one_shape_share_their_code(watch: Watch, seed: int) -> None:
     run(calm(partial(joined, hp.Topology().update(nodes))), seed)
     for side, found in origins.items():
         assert found == [(value, side, f"{side}1", side) for value in range(MANY)]
-    assert len({loop._plain.__code__ for loop, _ in watch.ran if len(loop._text.visits) == 3}) == 1
+    assert len({loop._codes[0] for loop, _ in watch.ran if len(loop._text.visits) == 3}) == 1
 
 
 def inner_function(value: int) -> int:
