@@ -53,12 +53,12 @@ MOST_BRANCHES = 64  # of a route: each is an exit at least, with lists of its ow
 GATHERED = 16  # values, at least, for each output of a process that a loop takes in
 FEW_ITEMS = 64  # by which nobody can tell how long values take,
 COLD_S = 0.00001  # where each goes from node to node alone, for the first time
+SOON_ITEMS = 8  # after which a loop is made again where not all nodes were known
 LOOP_AGAIN_ITEMS = 1024  # after which a loop that was not worth while is made again
 PLAIN_NAMES: Final = (str, int, bool, float, bytes, type(None))  # two of the same type are equal as names are
 MOST_NAMES = 1024  # that a route has answered with, which are kept
 TIMED_EVERY = 32  # slices: at the beginning of one of them each call is timed, and its answer looked at
 TIMED_VALUES = 4  # which takes ten times as long
-HOPED_AT = (1, 2, 4, 8)  # slices: whether nodes are known by now that were not
 JUDGED_EVERY = 16  # slices: whether values take too long by now, which one interruption is not to decide
 PATIENCE = 12  # times that the nodes inside may go first, and once more for each of them: what they have comes through
 FIRST_LINE = 5  # of a loop's body, in its text
@@ -506,7 +506,7 @@ class Loop:
         for runner in {id(runner): runner for runner in (head, *members, *text.short_of)}.values():
             runner.loops = (*(loop for loop in runner.loops or () if not loop.is_retired), self)
         for runner in text.short_of:
-            runner.is_first = True
+            runner.is_first = not any(runner is other for other in text.hopeful)
         self._plain: Callable[..., tuple[int, ...]] | None = None
         self._timed: Callable[..., tuple[int, ...]] | None = None
         self._codes: tuple[CodeType, ...] = ()
@@ -530,12 +530,19 @@ class Loop:
         self._patience = PATIENCE + self.size
         return "stuck"
 
+    @property
+    def is_pending(self) -> bool:
+        """Whether it waits for what is to show how long the nodes take, or for another that will."""
+        return self._plain is None and (self.is_worth or self.again < FEW_ITEMS)
+
     def _is_made(self) -> bool:
         """Make it, now that what has come in has come through: each node has shown how long a value takes."""
         text, head = self._text, self._head
         seconds_each = sum(map(self._seconds_each, text.owners.values()))
         if not all(is_gatherer(runner) for runner, _ in self._gatherers) or any(map(_is_takeable, text.hopeful)):
             self.is_worth, self.again = False, -1  # another one is
+        elif text.hopeful and head.received + head.sent < FEW_ITEMS:
+            self.is_worth, self.again = False, SOON_ITEMS  # there may be more to take in by then
         elif seconds_each < SLICE_S:
             fits = SLICE_S / (2 * seconds_each) if seconds_each else head.slice
             head.slice = max(1, int(min(head.slice / 4, fits)))  # it was learned of fewer nodes
@@ -668,7 +675,6 @@ class Loop:
         elif self._slices % JUDGED_EVERY == 0:
             self.is_worth = self._judged_s < self._judged * SLICE_S
             self._judged, self._judged_s = 0, 0.0
-        if self._slices in HOPED_AT or self._slices % JUDGED_EVERY == 0:
             self._look_at_hopeful()
         if self.is_retired:  # in this run
             self.settle()

@@ -1502,7 +1502,10 @@ def _may_take_in(writer: Writer) -> bool:
     """Whether a loop that takes in who reads this may yet be made; what a source's does not take goes without it."""
     if not isinstance(writer, Runner) or not writer.may_loop:
         return False
-    return not writer.is_source or (writer.driver is None and writer.loop is None and writer.last_loop is None)
+    if not writer.is_source:
+        return True
+    is_first = writer.loop is None and writer.last_loop is None
+    return writer.driver is None and (is_first or (writer.loop is not None and writer.loop.is_pending))
 
 
 def _made(make: Callable[[], Any]) -> Any:
