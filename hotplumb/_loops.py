@@ -503,8 +503,9 @@ class Loop:
         self._chunk: Chunk | None = None
         self._it: Any = None
         self._last: int | None = None  # place of the last value to be taken up, where it is not the chunk's
-        for runner in {id(runner): runner for runner in (head, *members, *text.short_of)}.values():
-            runner.loops = (*(loop for loop in runner.loops or () if not loop.is_retired), self)
+        self._known_to = list({id(runner): runner for runner in (head, *members, *text.short_of)}.values())
+        for runner in self._known_to:
+            runner.loops = (*(runner.loops or ()), self)
         for runner in text.short_of:
             runner.is_first = not any(runner is other for other in text.hopeful)
         self._plain: Callable[..., tuple[int, ...]] | None = None
@@ -700,8 +701,9 @@ class Loop:
             self.settle()
             self.has_room()
             if self._head.loop is self:
-                self._head.loop = None  # which would keep nodes alive that are gone
-                self._head.last_loop = Past(self.is_worth, self.values, self._taken)
+                self._head.loop, self._head.last_loop = None, Past(self.is_worth, self.values, self._taken)
+            for runner in self._known_to:  # else it would keep nodes alive that are gone
+                runner.loops = tuple(loop for loop in runner.loops or () if loop is not self) or None
 
     def _take_up_no_more(self, chunk: Chunk) -> None:
         """Have the run end with the value in hand."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import enum
+import gc
 import itertools
 import logging
 import random
@@ -1891,6 +1892,28 @@ def test_a_loop_holds_up_the_event_loop_no_longer_than_a_turn_and_a_slice(
     assert max(worked) <= 0.00136 + 9 * call_s
     if call_s == 1e-6:
         assert watch.values > 5_000
+
+
+# --- what is kept
+
+
+def test_a_loop_keeps_no_node_that_is_gone(watch: Watch, seed: int) -> None:
+    """Not even where the source that it began at gives nothing more."""
+
+    async def main() -> None:
+        feed = Feed()
+        async with hp.Plumbing(graph(s=hp.source(feed), a=plain("s"), b=end("a"), brief=end("a"))) as plumbing:
+            await feed.give(range(50))
+            assert any("brief" in shape for shape in watch.shapes())
+            watch.ran.clear()
+            await (await plumbing.remove("brief")).wait_settled()
+            await testing.settle()
+            gc.collect()
+            assert not [found for found in gc.get_objects() if type(found) is Runner and found.key == "brief"]
+            feed.given.put_nowait(None)
+            await plumbing.join()
+
+    run(calm(main), seed)
 
 
 # --- the generated code
