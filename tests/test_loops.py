@@ -12,6 +12,7 @@ import traceback
 from collections import Counter, defaultdict
 from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Iterator
 from contextlib import suppress
+from fractions import Fraction
 from functools import partial
 from typing import Any
 
@@ -830,6 +831,20 @@ def test_a_route_in_a_loop_takes_every_kind_of_name(
     assert looped == bare
     assert any(looped.values())
     assert watch.values > 3000
+
+
+@pytest.mark.parametrize("value", [Fraction(1), 1j + 1 - 1j])
+def test_what_equals_a_name_and_is_none_is_refused_in_a_loop_too(value: Any, watch: Watch) -> None:
+    """Names are compared by type as well."""
+    answers = {300: value}
+    topology = graph(
+        s=hp.source(range(MANY)), r=hp.route(lambda n: answers.get(n, 1), "s"), out=hp.collect(hp.output("r", 1))
+    )
+    error = run_in_order(partial(failure_of, topology))
+    assert error.item is not None
+    assert error.item.value == 300
+    assert "has no frozen form" in str(error)
+    assert [stage.runner.key for stage in watch.failed] == ["r"]
 
 
 def test_names_are_not_kept_without_end() -> None:
@@ -1892,6 +1907,46 @@ def test_a_loop_holds_up_the_event_loop_no_longer_than_a_turn_and_a_slice(
     assert max(worked) <= 0.00136 + 9 * call_s
     if call_s == 1e-6:
         assert watch.values > 5_000
+
+
+LATE: dict[str, Callable[[Callable[[int], Any]], Nodes]] = {
+    "behind a filter": lambda work: {"a": hp.filter(lambda n: n >= 3000, "s"), "b": hp.sink(work, "a")},
+    "behind a route": lambda work: {
+        "a": hp.route(lambda n: n >= 3000, "s"), "b": end(hp.output("a", False)),
+        "c": hp.sink(work, hp.output("a", True)),
+    },
+    "a process behind a filter": lambda work: {
+        "a": hp.filter(lambda n: n >= 3000, "s"), "b": hp.process(partial(Works, work), "a"), "c": end("b"),
+    },
+}  # fmt: skip
+
+
+class Works:
+    def __init__(self, work: Callable[[int], Any]) -> None:
+        self.work = work
+
+    def process(self, value: int) -> None:
+        self.work(value)
+
+
+@pytest.mark.parametrize("where", LATE)
+def test_a_slow_node_that_is_reached_late_holds_up_the_event_loop_for_one_call(where: str, watch: Watch) -> None:
+    """Nobody knows how long it takes, though all above it is fast."""
+
+    async def main() -> list[float]:
+        clock = Clock()
+        nodes = {"s": hp.source(endless(clock)), **LATE[where](lambda value: clock.work(0.02))}
+        worked = []
+        async with hp.Plumbing(hp.Topology().update(nodes)):
+            for _ in range(300):
+                began = clock.seconds
+                await asyncio.sleep(0)
+                worked.append(clock.seconds - began)
+        return worked
+
+    worked = run_in_order(main)
+    assert 0.02 <= max(worked) <= 0.02 + 0.00136
+    assert watch.values > 1_000
 
 
 # --- what is kept
