@@ -58,7 +58,7 @@ def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="python -m benchmarks", description="How fast hotplumb is.")
     parser.add_argument("questions", nargs="*", type=_question, metavar="question", help=questions.LIST)
     parser.add_argument("--full", action="store_true", help="more rounds, more items")
-    parser.add_argument("--json", type=Path, metavar="FILE", help="write the results here too")
+    parser.add_argument("--json", type=_file, metavar="FILE", help="write the results here too")
     return parser
 
 
@@ -66,6 +66,13 @@ def _question(name: str) -> str:
     if name not in questions.NAMES:
         raise argparse.ArgumentTypeError(f"no question {name!r}: there are {questions.LIST}")
     return name
+
+
+def _file(name: str) -> Path:
+    path = Path(name)
+    if not path.parent.is_dir() or path.is_dir():
+        raise argparse.ArgumentTypeError(f"{name}: there is no folder {path.parent}, or that is one itself")
+    return path
 
 
 if __name__ == "__main__":

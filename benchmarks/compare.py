@@ -10,7 +10,6 @@ from __future__ import annotations
 import argparse
 import sys
 from collections.abc import Iterator, Sequence
-from pathlib import Path
 
 import attrs
 
@@ -87,11 +86,10 @@ def _warnings(old: Results, new: Results) -> Iterator[str]:
 def main(arguments: Sequence[str] | None = None) -> int:
     """Compare what the command line names; gives the exit status."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.compare", description="What got slower.")
-    parser.add_argument("old", type=Path, metavar="OLD.json")
-    parser.add_argument("new", type=Path, metavar="NEW.json")
+    parser.add_argument("old", type=results.of_file, metavar="OLD.json")
+    parser.add_argument("new", type=results.of_file, metavar="NEW.json")
     options = parser.parse_args(arguments)
-    old, new = (results.from_json(path.read_text()) for path in (options.old, options.new))
-    text, is_slower = report(old, new)
+    text, is_slower = report(options.old, options.new)
     print(text)
     return int(is_slower)
 

@@ -6,7 +6,6 @@ import argparse
 import importlib
 import sys
 from collections.abc import Iterator, Sequence
-from pathlib import Path
 
 from benchmarks import questions, results
 from benchmarks.contestants import OURS
@@ -84,8 +83,8 @@ def _question(name: str) -> str:
 def main(arguments: Sequence[str] | None = None) -> int:
     """Print the page of a run."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.page", description="The page of results.")
-    parser.add_argument("result", type=Path, metavar="RESULT.json")
-    print(page(results.from_json(parser.parse_args(arguments).result.read_text())), end="")
+    parser.add_argument("result", type=results.of_file, metavar="RESULT.json")
+    print(page(parser.parse_args(arguments).result), end="")
     return 0
 
 

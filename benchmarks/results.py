@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import json
 import statistics
+from argparse import ArgumentTypeError
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 import attrs
@@ -201,3 +203,13 @@ def number(value: float) -> str:
     if value >= 10:
         return f"{value:.1f}"
     return f"{value:.3f}" if value < 0.1 or 0.9 < value < 1.1 else f"{value:.2f}"
+
+
+def of_file(name: str) -> Results:
+    """The results in a file that a command line names."""
+    try:
+        return from_json(Path(name).read_text())
+    except OSError as exc:
+        raise ArgumentTypeError(f"{name}: {exc.strerror}") from None
+    except (ValueError, KeyError, TypeError, AttributeError):
+        raise ArgumentTypeError(f"{name} has no results: write them with `python -m benchmarks --json FILE`") from None

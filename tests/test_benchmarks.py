@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -269,6 +269,34 @@ def test_the_command_compares_two_runs(tmp_path: Path, capsys: pytest.CaptureFix
     assert compare.main([new, old]) == 0
     assert compare.main([old, other]) == 0
     assert "0 figures compared" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("main", "arguments", "said"),
+    [
+        (compare.main, ["empty", "empty"], "empty has no results: write them with `python -m benchmarks --json FILE`"),
+        (compare.main, ["text", "text"], "text has no results"),
+        (page.main, ["nowhere"], "nowhere: No such file or directory"),
+        (__main__.main, ["--json", "nowhere/run.json"], "there is no folder nowhere"),
+        (__main__.main, ["--json", "."], "or that is one itself"),
+    ],
+)
+def test_a_file_that_is_none_of_results_is_refused_before_anything_is_measured(
+    main: Callable[[list[str]], int],
+    arguments: list[str],
+    said: str,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    """With what is wrong with it, and how to come by one."""
+    monkeypatch.chdir(tmp_path)
+    Path("empty").write_text("{}")
+    Path("text").write_text("chain 1.2")
+    with pytest.raises(SystemExit) as raised:
+        main(arguments)
+    assert raised.value.code == 2
+    assert said in capsys.readouterr().err
 
 
 def test_a_run_makes_a_page(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
