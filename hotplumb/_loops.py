@@ -52,6 +52,7 @@ MOST_READERS = 32  # of one node, that are taken in
 MOST_BRANCHES = 64  # of a route: each is an exit at least, with lists of its own
 GATHERED = 16  # values, at least, for each output of a process that a loop takes in
 FEW_ITEMS = 64  # by which nobody can tell how long values take,
+FIRST_S = 8 * SLICE_S  # of the first run, which is timed, and in new code
 COLD_S = 0.00001  # where each goes from node to node alone, for the first time
 SOON_ITEMS = 8  # after which a loop is made again where not all nodes were known
 LOOP_AGAIN_ITEMS = 1024  # after which a loop that was not worth while is made again
@@ -561,7 +562,7 @@ class Loop:
         """What a value has taken at a node since the last loop was judged, less what the first of all take longer."""
         busy_s, received = self._taken.get(runner.key, (0.0, 0))
         seconds = (runner.busy_s - busy_s) / max(1, runner.received - received)
-        return seconds if runner.received > FEW_ITEMS else max(0.0, seconds - COLD_S)
+        return max(0.0, seconds - COLD_S * min(1, FEW_ITEMS / max(1, runner.received)))
 
     def _is_pulling(self) -> bool:
         """Whether a process inside has still to send what it gave last."""
@@ -671,7 +672,7 @@ class Loop:
         self.busy_s += seconds
         self._judged_s += seconds
         self._judged += values
-        if self._slices == 1 and seconds > values * SLICE_S:
+        if self._slices == 1 and seconds > values * FIRST_S:
             self.is_worth = False
         elif self._slices % JUDGED_EVERY == 0:
             self.is_worth = self._judged_s < self._judged * SLICE_S
