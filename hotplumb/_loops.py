@@ -179,10 +179,10 @@ class Text:
         self._extents: dict[Key, tuple[slice, slice, int]] = {}  # {node: its lines and visits, how deep}
         self._leaving: set[Key] = set()  # nodes that values leave the loop from, or from below
         if is_plain(head):
-            if head.is_source:
-                self._readers(head, head.outputs, "v0", Way(head, None), (), Place())
-            else:
+            if not head.is_source:
                 self._node(head, None, "v0", None, (), Place())
+            elif len(head.outputs) <= MOST_READERS:  # of more, each had better read chunks
+                self._readers(head, head.outputs, "v0", Way(head, None), (), Place())
         self.regions[0] = (0, len(self.lines))
 
     # -- writing
@@ -298,8 +298,8 @@ class Text:
         k = len(self.functions)
         names = Names(places)
         self.functions += [names.known, names.find]
-        known = name if names.is_text else f"type({name}), {name}"
-        self._line_of(stage, at, f"try: j{k} = f{k}[{known}]")
+        known = f"f{k}[{name}] if type({name}) is str else -1" if names.is_text else f"f{k}[type({name}), {name}]"
+        self._line_of(stage, at, f"try: j{k} = {known}")
         self._line_of(stage, at, f"except (KeyError, TypeError): j{k} = -1")
         self._line_of(stage, at, f"if j{k} < 0: {name}, j{k} = f{k + 1}({name})")
         return f"j{k}"

@@ -835,12 +835,22 @@ def test_a_route_in_a_loop_takes_every_kind_of_name(
     assert watch.values > 3000
 
 
-@pytest.mark.parametrize("value", [Fraction(1), 1j + 1 - 1j])
-def test_what_equals_a_name_and_is_none_is_refused_in_a_loop_too(value: Any, watch: Watch) -> None:
+class Alike:
+    """Equals a text, and is none."""
+
+    def __eq__(self, other: object) -> bool:
+        return other == "a"
+
+    def __hash__(self) -> int:
+        return hash("a")
+
+
+@pytest.mark.parametrize(("name", "value"), [(1, Fraction(1)), (1, 1j + 1 - 1j), ("a", Alike())])
+def test_what_equals_a_name_and_is_none_is_refused_in_a_loop_too(name: Any, value: Any, watch: Watch) -> None:
     """Names are compared by type as well."""
     answers = {300: value}
     topology = graph(
-        s=hp.source(range(MANY)), r=hp.route(lambda n: answers.get(n, 1), "s"), out=hp.collect(hp.output("r", 1))
+        s=hp.source(range(MANY)), r=hp.route(lambda n: answers.get(n, name), "s"), out=hp.collect(hp.output("r", name))
     )
     error = run_in_order(partial(failure_of, topology))
     assert error.item is not None
@@ -893,6 +903,14 @@ def test_a_loop_begins_at_a_source(watch: Watch, seed: int) -> None:
     watch.ran.clear()
     played({"s": hp.source(in_bursts), "a": plain("s"), "b": end("a")}, seed)
     assert "s" in {loop._head.key for loop, _ in watch.ran}
+
+
+def test_many_readers_of_a_source_have_loops_of_their_own(watch: Watch) -> None:
+    """It would take in some, and put each value by itself into the links of the others."""
+    nodes: Nodes = {"s": hp.source(range(MANY))}
+    nodes |= {i: hp.sink(ignore, "s") for i in range(_loops.MOST_READERS + 1)}
+    run_in_order(calm(partial(joined, hp.Topology().update(nodes))))
+    assert {loop._head.key for loop, _ in watch.ran} == {*nodes} - {"s"}
 
 
 def test_what_is_slow_at_first_only_loops_soon(watch: Watch) -> None:
