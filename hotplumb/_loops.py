@@ -140,7 +140,8 @@ class Place:
 class Names:
     """Which branch of a route its answers name.
 
-    Where all names are text, `known` has answers that are; else `(type, answer)`: what equals a name need not be one.
+    Where all names are text, `known` has answers, and what equals a text is taken for it; else `(type, answer)`: 1, 1.0
+    and True are equal, and different names.
     """
 
     def __init__(self, places: dict[Key, int]) -> None:
@@ -153,7 +154,11 @@ class Names:
 
     def find(self, answer: Any) -> tuple[Key, int]:
         """The name in an answer that is not known, and its branch.  Raises where it names nothing."""
-        name = name_of(answer)
+        try:
+            name = name_of(answer)
+        except Exception as exc:
+            exc.__suppress_context__ = True  # the loop has caught that it is not known
+            raise
         place = self._places.get(name, len(self._places))
         if type(answer) in (PLAIN_NAMES if not self.is_text else (str,)) and len(self.known) < MOST_NAMES:
             self.known[answer if self.is_text else (type(answer), answer)] = place
@@ -176,6 +181,7 @@ class Text:
         self.short_of: list[Runner] = []
         self.hopeful: list[Runner] = []  # left out: processes that gave much so far, and what has been given nothing
         self._taken = 0  # nodes, one as often as it is there
+        self._variables = 0  # in use
         self._extents: dict[Key, tuple[slice, slice, int]] = {}  # {node: its lines and visits, how deep}
         self._leaving: set[Key] = set()  # nodes that values leave the loop from, or from below
         if is_plain(head):
@@ -219,7 +225,8 @@ class Text:
         self.stages[len(self.lines)] = stage
         self.functions.append(_function_of(runner))
         self.owners[k] = runner
-        answer = _variable(k + 1)
+        self._variables += 1
+        answer = _variable(self._variables)
         self.lines.append((at.deep, f"{answer} = f{k}({stage.value})", k))
         if runner.node.kind == "sink":
             self._line_of(stage, at, f"if {answer} is not None: look({k}, {answer})")
@@ -282,13 +289,7 @@ class Text:
         whole = [link for link in runner.outputs if link.name is WHOLE]
         choice = self._choice(stage, name, {name: j for j, name in enumerate(named)}, at)
         self._readers(runner, whole, value, on, later + stage.pending, at)
-        if len(branches) == 1:
-            self._line(at, f"if {choice} == 0:")
-            self._under(at, runner, branches[0], value, on, stage.pending)
-        elif branches:
-            self._line(at, f"if {choice} < {len(branches)}:")
-            inner = Place(at.deep + 1, at.region)
-            self._choose(choice, 0, branches, stage, on, inner)
+        self._choose(choice, 0, [*branches, []], stage, on, at)
 
     def _choice(self, stage: Stage, name: str, places: dict[Key, int], at: Place) -> str:
         """Write which branch the answer in `name` names; gives the variable with its number.
@@ -298,23 +299,26 @@ class Text:
         k = len(self.functions)
         names = Names(places)
         self.functions += [names.known, names.find]
-        known = f"f{k}[{name}] if type({name}) is str else -1" if names.is_text else f"f{k}[type({name}), {name}]"
-        self._line_of(stage, at, f"try: j{k} = {known}")
-        self._line_of(stage, at, f"except (KeyError, TypeError): j{k} = -1")
-        self._line_of(stage, at, f"if j{k} < 0: {name}, j{k} = f{k + 1}({name})")
+        known = name if names.is_text else f"type({name}), {name}"
+        self._line_of(stage, at, f"try: j{k} = f{k}[{known}]")
+        self._line_of(stage, at, f"except (KeyError, TypeError): {name}, j{k} = f{k + 1}({name})")
         return f"j{k}"
 
     def _choose(self, choice: str, first: int, branches: list[list[Link]], stage: Stage, on: Way, at: Place) -> None:
-        """Write the choice of a branch by its number, halving them each time."""
+        """Write the choice of a branch by its number, halving them each time; an empty one is what nobody reads."""
+        if branches == [[]]:
+            self._line(at, "pass")
+            return
         if len(branches) == 1:
             self._under(at, stage.runner, branches[0], stage.value, on, stage.pending)
             return
-        half = len(branches) // 2
-        inner = Place(at.deep + 1, at.region)
+        half, inner, before = len(branches) // 2, Place(at.deep + 1, at.region), self._variables
         self._line(at, f"if {choice} < {first + half}:")
         self._choose(choice, first, branches[:half], stage, on, inner)
+        above, self._variables = self._variables, before  # either the ones or the others are in use
         self._line(at, "else:")
         self._choose(choice, first + half, branches[half:], stage, on, inner)
+        self._variables = max(above, self._variables)
 
     def _may_take(self, link: Link, at: Place) -> bool:
         reader: Any = link.reader
@@ -366,14 +370,15 @@ class Text:
         return made
 
     def _source(self, is_timed: bool) -> str:
-        functions = ", ".join(f"f{k}" for k in range(len(self.functions)))
+        functions = [f"f{k}" for k in range(len(self.functions))]
+        local = "".join(f", {name}={name}" for name in functions)
         exits = "".join(f", o{j}, p{j}" if exit.region else f", o{j}" for j, exit in enumerate(self.exits))
         counts = [f"c{n}" for n in range(1, len(self.regions))]
         is_numbered = any(exit.region for exit in self.exits)
         return "\n".join(
             [
-                f"def make({functions}):",
-                f"    def loop(it, start, seconds{exits}):",
+                f"def make({', '.join(functions)}):",
+                f"    def loop(it, start, seconds{exits}{local}):",
                 f"        {' = '.join(counts)} = 0" if counts else "        pass",
                 "        for i, v0 in enumerate(it, start):" if is_numbered else "        for v0 in it:",
                 *[
@@ -400,7 +405,7 @@ def _variable(n: int) -> str:
 def _timed(text: str, k: int | None) -> str:
     if k is None:
         return text
-    return f"t = clock(); {text}; seconds[{k}] += clock() - t; look({k}, v{k + 1})"
+    return f"t = clock(); {text}; seconds[{k}] += clock() - t; look({k}, {text.partition(' ')[0]})"
 
 
 @lru_cache(maxsize=256)
@@ -533,6 +538,11 @@ class Loop:
         return "stuck"
 
     @property
+    def may_go_on(self) -> bool:
+        """Whether it may run once more, now that it has."""
+        return self.is_worth and not self.is_retired and self.standing() == "ready"
+
+    @property
     def is_pending(self) -> bool:
         """Whether it waits for what is to show how long the nodes take, or for another that will."""
         return self._plain is None and (self.is_worth or self.again < FEW_ITEMS)
@@ -602,12 +612,13 @@ class Loop:
         if error is not None:
             self._failed(link, chunk, error)
         else:
-            done = self._place(chunk) + 1
+            done = len(chunk.values) if self._last is None else self._last + 1
             self.values += done
             self._counts[0] += done
             for met in self._mets.values():
                 met.note(chunk, done)
-            self._return_rest(link, chunk, done)
+            if self._last is not None:
+                self._return_rest(link, chunk, done)
         for runner, _ in self._gatherers:
             runner.forget_gathered()
         self._chunk = self._it = None

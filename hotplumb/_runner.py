@@ -632,7 +632,7 @@ class Runner:
     def send_through(self, values: list[Any]) -> None:
         """Send values of a source, through the loop that begins here if there is one."""
         loop = self._loop_to_run()
-        if loop is None:
+        if loop is None or loop.standing() != "ready":
             self.send_own(values)
         elif values:
             self._send_through(loop, values)
@@ -641,24 +641,27 @@ class Runner:
         """Send values of a source through a loop, as far as there is time and room; the rest goes into the links."""
         if self.numbers is None:
             self.numbers = self.host.numbers(self.key)
-        count, start = len(values), 0
+        count = len(values)
         self.sent += count
         root = Root(self.key, self.numbers.take(count))
         clock = self.host.turns.clock
+        start, most = 0, loop.cut
         began = now = clock()
         in_hand.set(loop)
-        while start < count and now - began < SLICE_S and not loop.is_retired and loop.standing() == "ready":
-            most = min(self.slice, loop.cut)
-            piece = values[start : start + most] if start or count > most else values
-            loop.run(None, Chunk(piece, root, start))
-            start += len(piece)
+        while True:
+            size = min(self.slice, most, count - start)
+            loop.run(None, Chunk(values if size == count else values[start : start + size], root, start))
+            start += size
             then, now = now, clock()
-            self._ran(loop, now - then, len(piece))
-            self._fit_slice(now - then, len(piece), loop.cut)
+            self._ran(loop, now - then, size)
+            self._fit_slice(now - then, size, most)
+            if start == count:
+                break
+            if now - began >= SLICE_S or not loop.may_go_on:
+                self.put(values[start:], Record(root, self.hops, start))
+                break
         in_hand.set(None)
         self.looping_s += now - began
-        if start < count:
-            self.put(values[start:], Record(root, self.hops, start))
 
     def send_outcome(self, chunk: Chunk, outcome: Outcome) -> None:
         """Send what values of `chunk`, from its first on, have given."""
@@ -920,7 +923,9 @@ class Runner:
     def _slice(self, loop: Loop | None) -> int:
         """Do what is next; gives how many values were worked on or made."""
         if self.pull is not None and not (self.waiting and self.is_source):
-            return self._pull_source(self.pull, loop) if self.is_source else self._pull_slice(self.pull)
+            if not self.is_source:
+                return self._pull_slice(self.pull)
+            return self._pull_source(self.pull, None) if loop is None else self._pull_through(loop, self.pull)
         if self.wakes and self.wakes[0] <= self.host.loop.time():
             self._pull_from("wake", self.due_time())
             return 0
@@ -1016,6 +1021,17 @@ class Runner:
         """What a loop does not look at between two values has been asked for."""
         for loop in self.loops or ():
             loop.leave(self)
+
+    def _pull_through(self, loop: Loop, pull: Iterator[Any]) -> int:
+        """Send the next values of the producer through a loop, as many as there is time for; gives how many."""
+        clock = self.host.turns.clock
+        began = then = clock()
+        count = self._pull_source(pull, loop)
+        now = clock()
+        while self.pull is pull and 2 * now - then - began < SLICE_S and loop.may_go_on:  # for as much again
+            count += self._pull_source(pull, loop)
+            then, now = now, clock()
+        return count
 
     def _pull_source(self, pull: Iterator[Any], loop: Loop | None) -> int:
         """Send the next values of the producer."""
