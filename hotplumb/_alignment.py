@@ -103,7 +103,7 @@ class Settling(Generic[L]):
 
     def at_once(self) -> list[Key]:
         """The nodes that await the settling marker on no link, and pass it on when the change begins."""
-        found = [key for key, count in self._counts.items() if not count]
+        found = [key for key, count in self._counts.items() if not count] if 0 in self._counts.values() else []
         for key in found:
             del self._counts[key]
         return found

@@ -17,7 +17,7 @@ from collections import defaultdict
 from collections.abc import Collection
 from functools import partial
 from operator import attrgetter
-from typing import TYPE_CHECKING, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import attrs
 
@@ -168,11 +168,11 @@ class Changing:
         self._began = engine.loop.time()
         self._region = region = region_of(
             engine.running(self.found.touched),
-            inputs=attrgetter("inputs"),
+            inputs=_inputs,
             outputs=_outputs,
-            writer=attrgetter("writer"),
-            reader=attrgetter("reader"),
-            is_many=attrgetter("is_many"),
+            writer=_writer,
+            reader=_reader,
+            is_many=_is_many,
             unsettled={runner for following in engine.following for runner in engine.running(following.touched)},
             without=self.without,
         )
@@ -393,13 +393,29 @@ def settling_below(
 
     Readers that have yet to take a link up are there where a change is under way.
     """
-    reader = engine.reader_of if has_parked else attrgetter("reader")
+    reader = engine.reader_of if has_parked else _reader
     found, links = awaited_below(inside, outputs=_outputs, reader=reader, is_closed=attrgetter("is_closed"))
-    return {runner.key: count for runner, count in found.items()}, links
+    return dict(zip(map(attrgetter("key"), found), found.values(), strict=True)), links
+
+
+def _is_many(runner: Runner) -> bool:
+    return runner.is_many
+
+
+def _inputs(runner: Runner) -> Collection[Link]:
+    return runner.inputs
 
 
 def _outputs(runner: Runner) -> Collection[Link]:
     return [*runner.outputs, *runner.closed_outputs] if runner.closed_outputs else runner.outputs
+
+
+def _writer(link: Link) -> Any:
+    return link.writer
+
+
+def _reader(link: Link) -> Any:
+    return link.reader
 
 
 def _why(runner: Runner) -> str:

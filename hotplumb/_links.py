@@ -61,23 +61,30 @@ class Reader(Protocol):
         """`link` had ended, and holds something now behind its markers."""
 
 
-class Link:
+class Ends:
+    """What planning a change looks at of each link, which lies together: memory comes by the line."""
+
+    __slots__ = ("is_closed", "reader", "writer")
+
+    is_closed: bool
+    reader: Reader
+    writer: Writer
+
+
+class Link(Ends):
     """See the module."""
 
     __slots__ = (
         "capacity",
         "entries",
-        "is_closed",
         "is_ended",
         "is_full",
         "is_marked",
         "keeps_front",
         "name",
         "queued",
-        "reader",
         "source",
         "when_full",
-        "writer",
     )
 
     def __init__(

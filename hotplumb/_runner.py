@@ -58,6 +58,7 @@ LOOP_AFTER_ITEMS = 1  # that a head has worked on without one: the first goes ah
 LOOP_INNER_ITEMS = 8192  # after which a node does not wait any longer for a loop from above to take it in
 LOOP_PAYS_ITEMS = 512  # which a loop has to be run with, or the next waits for as many: things change too fast for it
 FEW_LINKS = 16  # that a chunk is put into in no time
+SLICE_GROWTH = 4  # times as many values in the next slice, at most: the first few tell little of the others
 CHUNK_ITEMS = 256  # larger chunks lose to caches and the collector on real records
 
 State = Literal["waiting", "busy", "full", "paused", "retrying", "holding", "failed", "ended", "finished"]
@@ -240,12 +241,25 @@ class Driver(Protocol):
         """Close what was made for a task that never came to its first step."""
 
 
-class Runner:
+class Place:
+    """What planning a change looks at of each node, which lies together: memory comes by the line."""
+
+    __slots__ = ("closed_outputs", "inputs", "is_many", "key", "outputs")
+
+    closed_outputs: Collection[Link]
+    """Links that their readers want nothing from any more."""
+    inputs: list[Link]
+    is_many: bool
+    """Whether it can give several outputs for one input."""
+    key: Key
+    outputs: list[Link]
+
+
+class Runner(Place):
     """One node of a running graph; see the module."""
 
     __slots__ = (
         "busy_s",
-        "closed_outputs",
         "context",
         "cut",
         "driver",
@@ -265,13 +279,11 @@ class Runner:
         "hops",
         "host",
         "inbox",
-        "inputs",
         "is_ending",
         "is_finished",
         "is_first",
         "is_fresh",
         "is_given_up",
-        "is_many",
         "is_over",
         "is_paused",
         "is_ready",
@@ -279,7 +291,6 @@ class Runner:
         "is_source",
         "is_switching",
         "is_whole",
-        "key",
         "last_loop",
         "late",
         "left",
@@ -295,7 +306,6 @@ class Runner:
         "numbers",
         "open_inputs",
         "opens_late",
-        "outputs",
         "process",
         "pull",
         "pulled",
@@ -949,7 +959,7 @@ class Runner:
             self.slice = max(1, int(units * SLICE_S / seconds))
         elif units >= self.slice and not self.is_single:
             fits = units * SLICE_S / seconds if seconds else most
-            self.slice = int(min(most, 2 * self.slice, fits))
+            self.slice = int(min(most, SLICE_GROWTH * self.slice, fits))
 
     def _work_on(self, link: Link, chunk: Chunk) -> int:
         if self.is_source:  # what was injected

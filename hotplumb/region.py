@@ -55,11 +55,10 @@ def region_of(
         unsettled: nodes touched by earlier changes that have not settled.
         without: a clause to leave out, for tests of the tests: "family", "paths" or "unsettled".
     """
-    leading, twice = _leading(touched, inputs, writer)
+    leading, families = _leading(touched, inputs, writer, is_many)
     anchored = set(touched)
     if without != "family":
-        anchored |= twice
-        anchored.update(filter(is_many, leading))
+        anchored |= families
     if without != "unsettled":
         anchored |= leading & unsettled
     inside = anchored
@@ -70,20 +69,24 @@ def region_of(
 
 
 def _leading(
-    touched: Collection[Node], inputs: Callable[[Node], Collection[Link]], writer: Callable[[Link], Node]
+    touched: Collection[Node],
+    inputs: Callable[[Node], Collection[Link]],
+    writer: Callable[[Link], Node],
+    is_many: Callable[[Node], bool],
 ) -> tuple[set[Node], set[Node]]:
-    """All that leads; and of what is not touched, all of which two or more links do."""
+    """All that leads; and of what is not touched, all that has families: two or more links lead, or it can give many."""
     seen, todo = set(touched), list(touched)
-    twice: set[Node] = set()
-    while todo:
-        for link in inputs(todo.pop()):
-            node = writer(link)
-            if node in seen:
-                twice.add(node)
-            else:
-                seen.add(node)
-                todo.append(node)
-    return seen, twice
+    families: set[Node] = set()
+    for node in todo:  # which grows
+        for link in inputs(node):
+            above = writer(link)
+            if above not in seen:
+                seen.add(above)
+                todo.append(above)
+                if not is_many(above):
+                    continue
+            families.add(above)
+    return seen, families
 
 
 def awaited_below(
@@ -104,14 +107,14 @@ def awaited_below(
     counts: dict[Node, int] = {}
     links: list[Link] = []
     todo = list(inside)
-    while todo:
-        for link in outputs(todo.pop()):
-            node = reader(link)
-            if node in counts:
-                counts[node] += 1
-            elif node not in inside:
-                counts[node] = 1
-                todo.append(node)
+    for node in todo:  # which grows
+        for link in outputs(node):
+            below = reader(link)
+            if below in counts:
+                counts[below] += 1
+            elif below not in inside:
+                counts[below] = 1
+                todo.append(below)
             else:
                 continue
             links.append(link)
