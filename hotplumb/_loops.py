@@ -28,7 +28,7 @@ import asyncio
 import os
 import sys
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from functools import cache, lru_cache
 from itertools import islice
 from types import CodeType, FrameType, FunctionType, TracebackType
@@ -48,7 +48,7 @@ if TYPE_CHECKING:
 KINDS: Final = frozenset(["map", "filter", "merge", "route", "sink", "collect"])
 MOST_LINES = 200  # a longer loop gains nothing more, and compiling it takes its time
 MOST_DEEP = 12  # conditions within each other
-MOST_READERS = 32  # of one node, that are taken in
+MOST_READERS = MOST_LINES // 2  # of one node; where there are more, each had better read chunks
 MOST_BRANCHES = 64  # of a route: each is an exit at least, with lists of its own
 GATHERED = 16  # values, at least, for each output of a process that a loop takes in
 FEW_ITEMS = 64  # by which nobody can tell how long values take,
@@ -66,9 +66,6 @@ FIRST_LINE = 5  # of a loop's body, in its text
 
 Taken = dict[Key, tuple[float, int]]
 """{node: (how long it had been busy, with how many values)}."""
-
-Pending = tuple[tuple[Link, str, str | None], ...]
-"""Links that the value in a variable is still to be put into; a route's, where the other variable has their name."""
 
 
 @attrs.frozen(eq=False)
@@ -93,6 +90,28 @@ class Way:
 
 
 @attrs.frozen(eq=False)
+class Pending:
+    """What is still to come of a value when a node is called: it shares with those of others what is the same."""
+
+    links: Sequence[Link]
+    first: int
+    """Of the links, the first that has not had its turn."""
+    value: str
+    """The variable that goes there."""
+    name: str | None
+    """For branches of a route: the variable that has the name of the one that it goes to."""
+    then: Pending | None
+
+    def each(self) -> Iterator[tuple[Link, str, str | None]]:
+        """The links, what goes there, and where the name is."""
+        pending: Pending | None = self
+        while pending is not None:
+            for link in islice(pending.links, pending.first, None):
+                yield link, pending.value, pending.name
+            pending = pending.then
+
+
+@attrs.frozen(eq=False)
 class Stage:
     """One line that calls user code."""
 
@@ -103,7 +122,7 @@ class Stage:
     """The variable it is called with."""
     path: Way | None
     """The nodes that the value has come through since the loop began."""
-    pending: Pending
+    pending: Pending | None
     function: int
     """Its number among the functions that the loop calls."""
 
@@ -185,10 +204,10 @@ class Text:
         self._extents: dict[Key, tuple[slice, slice, int]] = {}  # {node: its lines and visits, how deep}
         self._leaving: set[Key] = set()  # nodes that values leave the loop from, or from below
         if is_plain(head):
-            if not head.is_source:
-                self._node(head, None, "v0", None, (), Place())
-            elif len(head.outputs) <= MOST_READERS:  # of more, each had better read chunks
-                self._readers(head, head.outputs, "v0", Way(head, None), (), Place())
+            if head.is_source:
+                self._readers(head, head.outputs, "v0", Way(head, None), None, Place())
+            else:
+                self._node(head, None, "v0", None, None, Place())
         self.regions[0] = (0, len(self.lines))
 
     # -- writing
@@ -197,7 +216,7 @@ class Text:
         self.lines.append((at.deep, text, None))
 
     def _node(
-        self, runner: Runner, link: Link | None, value: str, path: Way | None, pending: Pending, at: Place
+        self, runner: Runner, link: Link | None, value: str, path: Way | None, pending: Pending | None, at: Place
     ) -> None:
         """Write what one node does with a value, and what comes of it."""
         line, visit, sends, on = len(self.lines), len(self.visits), at.region, Way(runner, path)
@@ -243,7 +262,9 @@ class Text:
         self._leaving.update(runner.key for runner in on.runners())
         self._line_of(stage, at, f"if {answer} is not None: give({stage.function}, {answer}, {stage.value})")
 
-    def _under(self, at: Place, runner: Runner, links: Sequence[Link], value: str, on: Way, pending: Pending) -> int:
+    def _under(
+        self, at: Place, runner: Runner, links: Sequence[Link], value: str, on: Way, pending: Pending | None
+    ) -> int:
         """Write what becomes of a value under a condition; gives the region of that."""
         region, first = len(self.regions), len(self.lines)
         self.regions.append((first, first))
@@ -253,17 +274,18 @@ class Text:
         self.regions[region] = (first, len(self.lines))
         return region
 
-    def _readers(self, runner: Runner, links: Sequence[Link], value: str, on: Way, pending: Pending, at: Place) -> None:
+    def _readers(
+        self, runner: Runner, links: Sequence[Link], value: str, on: Way, pending: Pending | None, at: Place
+    ) -> None:
         """Write what becomes of a value that a node gives: first where it leaves the loop, then what takes it in."""
-        taken: list[Any] = list(islice((link for link in links if self._may_take(link, at)), MOST_READERS))
+        taken: list[Any] = [link for link in links if self._may_take(link, at)] if len(links) <= MOST_READERS else []
         inside = set(map(id, taken))
         left = tuple(link for link in links if id(link) not in inside)
         if left:
             self._exit(runner, left, value, on, at)
         for n, link in enumerate(taken):
-            later = tuple((other, value, None) for other in taken[n + 1 :])
             if self._may_take(link, at):  # still, after those before it
-                self._node(link.reader, link, value, on, later + pending, at)
+                self._node(link.reader, link, value, on, Pending(taken, n + 1, value, None, pending), at)
             else:
                 self._exit(runner, (link,), value, on, at)
 
@@ -285,10 +307,10 @@ class Text:
             if link.name is not WHOLE:
                 named.setdefault(link.name, []).append(link)
         branches = list(named.values())
-        later = tuple((link, value, name) for links in branches for link in links)
+        later = Pending([link for links in branches for link in links], 0, value, name, stage.pending)
         whole = [link for link in runner.outputs if link.name is WHOLE]
         choice = self._choice(stage, name, {name: j for j, name in enumerate(named)}, at)
-        self._readers(runner, whole, value, on, later + stage.pending, at)
+        self._readers(runner, whole, value, on, later, at)
         self._choose(choice, 0, [*branches, []], stage, on, at)
 
     def _choice(self, stage: Stage, name: str, places: dict[Key, int], at: Place) -> str:
@@ -767,7 +789,7 @@ class Loop:
         value = found[stage.value]
         item = self._item(stage, chunk, place, value)
         self.retire()
-        for pending, variable, name in stage.pending:
+        for pending, variable, name in stage.pending.each() if stage.pending is not None else ():
             if name is None or pending.name == found[name]:
                 self._put(pending, chunk, place, found[variable], stage.path)
         failed = link

@@ -58,7 +58,6 @@ LOOP_AFTER_ITEMS = 1  # that a head has worked on without one: the first goes ah
 LOOP_INNER_ITEMS = 8192  # after which a node does not wait any longer for a loop from above to take it in
 LOOP_PAYS_ITEMS = 512  # which a loop has to be run with, or the next waits for as many: things change too fast for it
 FEW_LINKS = 16  # that a chunk is put into in no time
-SLICE_GROWTH = 4  # times as many values in the next slice, at most: the first few tell little of the others
 CHUNK_ITEMS = 256  # larger chunks lose to caches and the collector on real records
 
 State = Literal["waiting", "busy", "full", "paused", "retrying", "holding", "failed", "ended", "finished"]
@@ -959,7 +958,7 @@ class Runner(Place):
             self.slice = max(1, int(units * SLICE_S / seconds))
         elif units >= self.slice and not self.is_single:
             fits = units * SLICE_S / seconds if seconds else most
-            self.slice = int(min(most, SLICE_GROWTH * self.slice, fits))
+            self.slice = int(min(most, 2 * self.slice, fits))
 
     def _work_on(self, link: Link, chunk: Chunk) -> int:
         if self.is_source:  # what was injected

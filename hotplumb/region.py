@@ -74,7 +74,7 @@ def _leading(
     writer: Callable[[Link], Node],
     is_many: Callable[[Node], bool],
 ) -> tuple[set[Node], set[Node]]:
-    """All that leads; and of what is not touched, all that has families: two or more links lead, or it can give many."""
+    """All that leads; and of it, but for what is touched, all that two or more links lead to, or that can give many."""
     seen, todo = set(touched), list(touched)
     families: set[Node] = set()
     for node in todo:  # which grows

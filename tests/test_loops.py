@@ -31,7 +31,7 @@ from hotplumb.keys import canonical
 from hotplumb.topology import node_key
 
 NEVER = 10**9  # more values than any test has: nothing runs as a loop
-MANY = 400  # values: more than a chunk holds
+MANY = 1000  # values: more than some chunks hold
 
 Main = Callable[[], Coroutine[Any, Any, Any]]
 Nodes = dict[Any, hp.Node]
@@ -992,7 +992,7 @@ class Unfreezable:
     """What names no output."""
 
 
-BAD = 250  # the value on which something fails, once all loops run
+BAD = 650  # the value on which something fails, once all loops run
 
 
 def beside(side: str, wanted: Any = None) -> Callable[[int], tuple[int, str]]:
