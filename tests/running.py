@@ -100,3 +100,13 @@ class Clock:
     def work(self, seconds: float) -> None:
         """Hold up the loop for so long."""
         self.seconds += seconds
+
+
+async def rounds(clock: Clock, count: int) -> list[float]:
+    """How long each of so many rounds of the loop worked."""
+    found = []
+    for _ in range(count):
+        before = clock.seconds
+        await asyncio.sleep(0)
+        found.append(clock.seconds - before)
+    return found

@@ -20,7 +20,7 @@ import attrs
 import changing
 import pytest
 from changing import play, wrong_in
-from running import Clock, failure_of, graph, joined, now, run, run_in_order
+from running import Clock, failure_of, graph, joined, now, rounds, run, run_in_order
 
 import hotplumb as hp
 from hotplumb import _loops, _runner, testing
@@ -939,13 +939,8 @@ def test_many_async_sources_share_a_turn(watch: Watch) -> None:
         for i in range(40):
             nodes["s", i], nodes["a", i] = hp.source(often), hp.map(work, ("s", i))
             nodes["out", i] = hp.sink(work, ("a", i))
-        worked = []
         async with hp.Plumbing(hp.Topology().update(nodes)):
-            for _ in range(300):
-                began = clock.seconds
-                await asyncio.sleep(0)
-                worked.append(clock.seconds - began)
-        return worked
+            return await rounds(clock, 300)
 
     assert max(run_in_order(main)) <= 0.0012
     assert watch.values > 100
@@ -1906,13 +1901,8 @@ def test_a_loop_holds_up_the_event_loop_no_longer_than_a_turn_and_a_slice(
             reads = {"chain": i - 1, "broadcast": 0, "route": hp.output(0, i - 1)}[shape]
             nodes[i] = hp.map(work, reads)
         nodes["out"] = hp.sink(ignore, *([8] if shape == "chain" else range(1, 9)))
-        worked = []
         async with hp.Plumbing(hp.Topology().update(nodes)):
-            for _ in range(600):
-                began = clock.seconds
-                await asyncio.sleep(0)
-                worked.append(clock.seconds - began)
-        return worked
+            return await rounds(clock, 600)
 
     worked = run_in_order(main)
     assert max(worked) <= 0.00136 + 9 * call_s
@@ -1947,13 +1937,8 @@ def test_a_slow_node_that_is_reached_late_holds_up_the_event_loop_for_one_call(w
     async def main() -> list[float]:
         clock = Clock()
         nodes = {"s": hp.source(endless(clock)), **LATE[where](lambda value: clock.work(0.02))}
-        worked = []
         async with hp.Plumbing(hp.Topology().update(nodes)):
-            for _ in range(300):
-                began = clock.seconds
-                await asyncio.sleep(0)
-                worked.append(clock.seconds - began)
-        return worked
+            return await rounds(clock, 300)
 
     worked = run_in_order(main)
     assert 0.02 <= max(worked) <= 0.02 + 0.00136

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 import structlog
-from running import Clock, graph, joined, now, outcome, run, run_in_order
+from running import Clock, graph, joined, now, outcome, rounds, run, run_in_order
 
 import hotplumb as hp
 from hotplumb import _runner
@@ -39,16 +39,6 @@ class Step:
 def line(crashes: list[BaseException] | None = None) -> tuple[Turns, Clock]:
     clock = Clock()
     return Turns(asyncio.get_running_loop(), ([] if crashes is None else crashes).append), clock
-
-
-async def rounds(clock: Clock, count: int) -> list[float]:
-    """How long each of so many rounds of the loop worked."""
-    found = []
-    for _ in range(count):
-        before = clock.seconds
-        await asyncio.sleep(0)
-        found.append(clock.seconds - before)
-    return found
 
 
 def test_a_turn_ends_with_the_slice_that_uses_up_its_millisecond() -> None:
