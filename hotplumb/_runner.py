@@ -1052,7 +1052,7 @@ class Runner(Place):
         except (Exception, asyncio.CancelledError) as exc:
             error = exc
         self.given += len(out)
-        if loop is None:
+        if loop is None or not loop.may_go_on:  # with the producer, user code has run
             self.send_own(out)
         elif out:
             self._send_through(loop, out)

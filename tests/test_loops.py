@@ -1577,6 +1577,42 @@ def test_a_node_that_is_paused_from_within_a_loop_takes_up_no_further_item(key: 
     assert "a b c out" in watch.shapes()
 
 
+@pytest.mark.parametrize("key", ["a", "b"])
+def test_a_node_that_a_source_pauses_takes_up_no_further_item(key: str, watch: Watch, seed: int) -> None:
+    """The loop that begins at the source was ready when it was asked for values, and is not when they are there."""
+    taken: Counter[str] = Counter()
+    before: Counter[str] = Counter()
+    plumbing: hp.Plumbing
+
+    def produce() -> Iterator[int]:
+        for value in range(MANY):
+            if value == BAD:
+                before.update(taken)
+                plumbing.pause(key)
+            yield value
+
+    def note(name: str) -> Callable[[int], int]:
+        def work(value: int) -> int:
+            taken[name] += 1
+            return value
+
+        return work
+
+    async def main() -> list[int]:
+        nonlocal plumbing
+        Clock()
+        topology = graph(s=hp.source(produce), a=hp.map(note("a"), "s"), b=hp.map(note("b"), "a"), out=hp.collect("b"))
+        async with hp.Plumbing(topology) as plumbing:
+            await testing.settle()
+            assert taken[key] == before[key]
+            plumbing.resume(key)
+            await plumbing.join()
+            return plumbing.collected()["out"]
+
+    assert run(main, seed) == list(range(MANY))
+    assert "s" in {loop._head.key for loop, _ in watch.ran}
+
+
 def test_a_tap_from_within_a_loop_misses_no_further_item(watch: Watch, seed: int) -> None:
     """It listens from the next item on, not from the next chunk."""
     taps: list[Any] = []
