@@ -820,7 +820,7 @@ class OwnTask:
         runner, turns = self._runner, self._runner.host.turns
         out, self._filling.out = self._filling.out, []
         others_s, began = runner.looping_s, self._clock()
-        if not turns.run_first(runner.send_through, out):  # where there is nothing, others are ready
+        if not turns.run_first(runner.send_through, out, began):  # where there is nothing, others are ready
             runner.send_own(out)
         runner.looping_s = others_s + self._clock() - began
 

@@ -638,27 +638,31 @@ class Runner(Place):
         else:
             self.send(values, record)
 
-    def send_through(self, values: list[Any]) -> None:
-        """Send values of a source, through the loop that begins here if there is one."""
+    def send_through(self, values: list[Any], now: float) -> float:
+        """Send values of a source, through the loop that begins here if there is one; gives the time at its end."""
         loop = self._loop_to_run()
         if loop is None or loop.standing() != "ready":
             self.send_own(values)
-        elif values:
-            self._send_through(loop, values)
+            return self.host.turns.clock()
+        return self._send_through(loop, values, now) if values else now
 
-    def _send_through(self, loop: Loop, values: list[Any]) -> None:
-        """Send values of a source through a loop, as far as there is time and room; the rest goes into the links."""
+    def _send_through(self, loop: Loop, values: list[Any], now: float) -> float:
+        """Send values of a source through a loop, as far as there is time and room; the rest goes into the links.
+
+        Gives the time at its end, and takes what it is.
+        """
         if self.numbers is None:
             self.numbers = self.host.numbers(self.key)
         count = len(values)
         self.sent += count
         root = Root(self.key, self.numbers.take(count))
         clock = self.host.turns.clock
-        start, most = 0, loop.cut
-        began = now = clock()
+        start, most, began = 0, loop.cut, now
         in_hand.set(loop)
         while True:
-            size = min(self.slice, most, count - start)
+            size = count - start
+            if size > self.slice or size > most:
+                size = min(self.slice, most)
             loop.run(None, Chunk(values if size == count else values[start : start + size], root, start))
             start += size
             then, now = now, clock()
@@ -671,6 +675,7 @@ class Runner(Place):
                 break
         in_hand.set(None)
         self.looping_s += now - began
+        return now
 
     def send_outcome(self, chunk: Chunk, outcome: Outcome) -> None:
         """Send what values of `chunk`, from its first on, have given."""
@@ -1055,7 +1060,7 @@ class Runner(Place):
         if loop is None or not loop.may_go_on:  # with the producer, user code has run
             self.send_own(out)
         elif out:
-            self._send_through(loop, out)
+            self._send_through(loop, out, self.host.turns.clock())
         if error is not None:
             self._pull_failed(None, error)
         elif len(out) < most:

@@ -66,11 +66,14 @@ class Turns:
         if self._line and not self._is_running:
             self.context.run(self._run)
 
-    def run_first(self, act: Callable[[list[Any]], None], values: list[Any]) -> bool:
-        """Do something with values and let ready nodes step at once, if this turn has time; gives whether it had."""
-        if self._is_running or (self._until is not None and self.clock() >= self._until) or self.charged_s >= TURN_S:
+    def run_first(self, act: Callable[[list[Any], float], float], values: list[Any], now: float) -> bool:
+        """Do something with values and let ready nodes step at once, if this turn has time; gives whether it had.
+
+        `act` is given the values and the time, and gives the time at its end.
+        """
+        if self._is_running or (self._until is not None and now >= self._until) or self.charged_s >= TURN_S:
             return False
-        self.context.run(self._run, act, values)
+        self.context.run(self._run, act, values, now)
         return True
 
     def _schedule(self, rounds: int) -> None:
@@ -89,17 +92,19 @@ class Turns:
         if self._line:
             self._run()
 
-    def _run(self, first: Callable[[list[Any]], None] | None = None, values: Any = None) -> None:
-        clock, line = self.clock, self._line
-        now = clock()
+    def _run(
+        self, first: Callable[[list[Any], float], float] | None = None, values: Any = None, now: float = 0.0
+    ) -> None:
+        line = self._line
+        if first is None:
+            now = self.clock()
         if self._until is None:
             self._until = now + TURN_S - self._carried_s
         until = self._until
         self._is_running = True
         try:
             if first is not None:
-                first(values)
-                now = clock()
+                now = first(values, now)
             while line and now < until and self.charged_s < TURN_S:
                 node = line.popleft() if self._draw is None else self._drawn()
                 node.is_ready = False
