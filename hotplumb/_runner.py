@@ -876,6 +876,7 @@ class Runner(Place):
                     return self.host.turns.clock()
                 case "stuck":
                     loop = None
+        self.sending_s = 0.0  # what it has sent in a loop of others was in their time
         units = self._slice(loop)
         end = self.host.turns.clock()
         if loop is None or self.is_source:
@@ -887,7 +888,6 @@ class Runner(Place):
             self._ran(loop, end - now, units)
         if units:
             self._fit_slice(end - now - self.sending_s, units, self.cut if loop is None else loop.cut)
-            self.sending_s = 0.0
         if not self.is_over and not self.is_ready and self.has_work():
             self.host.turns.add(self)
         return end
@@ -960,7 +960,7 @@ class Runner(Place):
     def _fit_slice(self, seconds: float, units: int, most: int) -> None:
         """Learn from a slice how many values fit in the next."""
         if seconds > SLICE_S:
-            self.slice = max(1, int(units * SLICE_S / seconds))
+            self.slice = max(1, min(most, int(units * SLICE_S / seconds)))
         elif units >= self.slice and not self.is_single:
             fits = units * SLICE_S / seconds if seconds else most
             self.slice = int(min(most, 2 * self.slice, fits))

@@ -904,6 +904,53 @@ def test_many_readers_of_a_source_have_loops_of_their_own(watch: Watch) -> None:
     assert {loop._head.key for loop, _ in watch.ran} == {*nodes} - {"s"}
 
 
+def test_a_slice_is_never_less_than_a_value(monkeypatch: pytest.MonkeyPatch, watch: Watch, seed: int) -> None:
+    """A process whose outputs take time to go into many links gives some in a loop, and then some by itself."""
+    told: list[float] = []
+    fit = Runner._fit_slice
+
+    def fitted(runner: Runner, seconds: float, units: int, most: int) -> None:
+        fit(runner, seconds, units, most)
+        told.append(seconds)
+        assert 1 <= runner.slice <= max(most, runner.cut)
+
+    class Some:
+        def process(self, value: int) -> int | None:
+            return value if value % 20 == 19 or value > 4 * BAD else None
+
+    nodes: Nodes = {"s": hp.source(range(5 * BAD)), "a": plain("s"), "p": hp.process(Some, "a")}
+    nodes |= {i: hp.sink(ignore, "p") for i in range(_runner.FEW_LINKS + 1)}
+    async def main() -> None:
+        loop, ticks = asyncio.get_running_loop(), itertools.count()
+        setattr(loop, "work_clock", lambda: next(ticks) * 1e-6)  # noqa: B010  no loop of typeshed has it
+        await joined(hp.Topology().update(nodes))
+
+    monkeypatch.setattr(Runner, "_fit_slice", fitted)
+    run(main, seed)
+    assert min(told) >= 0
+    assert "a p" in watch.shapes()
+
+
+def test_a_source_learns_no_larger_slices_than_its_readers_take(monkeypatch: pytest.MonkeyPatch, watch: Watch) -> None:
+    """However many of them it sends through a loop at a time."""
+    fit, most = Runner._fit_slice, 0
+
+    def fitted(runner: Runner, seconds: float, units: int, limit: int) -> None:
+        nonlocal most
+        fit(runner, seconds, units, limit)
+        most = max(most, runner.slice)
+
+    async def main() -> None:
+        clock = Clock()
+        costs = lambda value: clock.work(8e-7 if value % 512 > 255 else 4e-7)  # noqa: E731
+        await joined(graph(s=hp.source(range(4 * BAD)), out=hp.sink(costs, "s")))
+
+    monkeypatch.setattr(Runner, "_fit_slice", fitted)
+    run_in_order(main)
+    assert watch.values > BAD
+    assert most == _runner.CHUNK_ITEMS
+
+
 def test_what_is_slow_at_first_only_loops_soon(watch: Watch) -> None:
     """A first call may import something."""
 
