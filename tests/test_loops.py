@@ -920,6 +920,7 @@ def test_a_slice_is_never_less_than_a_value(monkeypatch: pytest.MonkeyPatch, wat
 
     nodes: Nodes = {"s": hp.source(range(5 * BAD)), "a": plain("s"), "p": hp.process(Some, "a")}
     nodes |= {i: hp.sink(ignore, "p") for i in range(_runner.FEW_LINKS + 1)}
+
     async def main() -> None:
         loop, ticks = asyncio.get_running_loop(), itertools.count()
         setattr(loop, "work_clock", lambda: next(ticks) * 1e-6)  # noqa: B010  no loop of typeshed has it
