@@ -20,6 +20,7 @@ from typing import Generic, TypeVar
 
 from hotplumb.keys import Key
 
+N = TypeVar("N")  # what stands for a node
 L = TypeVar("L")  # what stands for a link
 
 
@@ -66,7 +67,7 @@ class Alignment(Generic[L]):
         return self._without == "late"
 
 
-class Settling(Generic[L]):
+class Settling(Generic[N, L]):
     """What is below one change, until nothing but state has met the old version.
 
     Args:
@@ -78,7 +79,7 @@ class Settling(Generic[L]):
     """
 
     def __init__(
-        self, touched: Set[Key], inside: Set[Key], counts: dict[Key, int], links: set[L], without: str = ""
+        self, touched: Set[Key], inside: Set[Key], counts: dict[N, int], links: set[L], without: str = ""
     ) -> None:
         self.touched = touched
         self._unswitched = set(inside)
@@ -90,27 +91,32 @@ class Settling(Generic[L]):
         """A node of the region has switched, or is there no longer."""
         self._unswitched.discard(key)
 
-    def came(self, key: Key, link: L) -> bool:
-        """The settling marker has come in on a link of `key`, or that link is gone; whether to pass it on."""
-        if link not in self._links or key not in self._counts:
+    def came(self, node: N, link: L) -> bool:
+        """The settling marker has come in on a link of `node`, or that link is gone; whether to pass it on."""
+        if link not in self._links or node not in self._counts:
             return False
         self._links.discard(link)
-        self._counts[key] -= 1
-        if self._counts[key] and self._without != "plan":
+        self._counts[node] -= 1
+        if self._counts[node] and self._without != "plan":
             return False
-        del self._counts[key]
+        del self._counts[node]
         return True
 
-    def at_once(self) -> list[Key]:
+    def at_once(self) -> list[N]:
         """The nodes that await the settling marker on no link, and pass it on when the change begins."""
-        found = [key for key, count in self._counts.items() if not count] if 0 in self._counts.values() else []
-        for key in found:
-            del self._counts[key]
+        found = [node for node, count in self._counts.items() if not count] if 0 in self._counts.values() else []
+        for node in found:
+            del self._counts[node]
         return found
 
-    def gone(self, key: Key) -> None:
+    def gone(self, node: N) -> None:
         """A node is there no longer."""
-        self._counts.pop(key, None)
+        self._counts.pop(node, None)
+
+    def replaced(self, old: N, new: N) -> None:
+        """Another stands for a node."""
+        if old in self._counts:
+            self._counts[new] = self._counts.pop(old)
 
     @property
     def is_done(self) -> bool:

@@ -388,14 +388,13 @@ class Changing:
 
 def settling_below(
     engine: Engine, inside: Collection[Runner], has_parked: bool = False
-) -> tuple[dict[Key, int], set[Link]]:
+) -> tuple[dict[Runner, int], set[Link]]:
     """On how many links of each node below a region a settling marker is to come in, and on which.
 
     Readers that have yet to take a link up are there where a change is under way.
     """
     reader = engine.reader_of if has_parked else _reader
-    found, links = awaited_below(inside, outputs=_outputs, reader=reader, is_closed=attrgetter("is_closed"))
-    return dict(zip(map(attrgetter("key"), found), found.values(), strict=True)), links
+    return awaited_below(inside, outputs=_outputs, reader=reader, is_closed=attrgetter("is_closed"))
 
 
 def _is_many(runner: Runner) -> bool:

@@ -485,6 +485,8 @@ class Engine:
     def replace_runner(self, old: Runner, new: Runner) -> None:
         """Another stands in the place of a node."""
         self.runners[new.key] = new
+        for following in self.following:
+            following.replaced(old, new)
         self._no_spare(new)
         if old.is_over and not new.is_over:
             self.began_anew(new)
@@ -521,7 +523,7 @@ class Engine:
         for tap in runner.taps or ():
             tap.close()
         for following in list(self.following):
-            following.gone(runner.key)
+            following.gone(runner)
 
     def marked(self, runner: Runner, link: Link, marker: Marker) -> None:
         """A marker of a change has come in on `link`."""

@@ -44,29 +44,29 @@ class Following:
         engine: Settler,
         touched: Set[Key],
         inside: Set[Key],
-        awaited: tuple[dict[Key, int], set[Link]],
+        awaited: tuple[dict[Runner, int], set[Link]],
         without: str = "",
     ) -> None:
         self.touched = touched
         self.marker = Marker("settle", self)
         self._engine = engine
-        self._settling: Settling[Link] = Settling(touched, inside, *awaited, without)
+        self._settling: Settling[Runner, Link] = Settling(touched, inside, *awaited, without)
         self._waiters: list[asyncio.Future[None]] = []
         self._late: set[Key] = set()  # nodes that pass it on when they have sent what they have in hand
         engine.following.append(self)
-        for key in engine.ordered(self._settling.at_once()):
+        for key in engine.ordered([runner.key for runner in self._settling.at_once()]):
             self._pass_on(engine.runners[key])
         self._look()
 
     def came(self, runner: Runner, link: Link) -> None:
         """A node has read the marker, between two items."""
-        if self._settling.came(runner.key, link):
+        if self._settling.came(runner, link):
             self._mark(runner)
             self._look()
 
     def lost(self, runner: Runner, link: Link) -> None:
         """A link of a node is gone, perhaps while it works on what came by it."""
-        if self._settling.came(runner.key, link):
+        if self._settling.came(runner, link):
             self._pass_on(runner)
             self._look()
 
@@ -99,11 +99,15 @@ class Following:
         self._settling.switched(key)
         self._look()
 
-    def gone(self, key: Key) -> None:
+    def gone(self, runner: Runner) -> None:
         """A node is there no longer."""
-        self._settling.gone(key)
-        self._late.discard(key)
+        self._settling.gone(runner)
+        self._late.discard(runner.key)
         self._look()
+
+    def replaced(self, old: Runner, new: Runner) -> None:
+        """Another stands in the place of a node."""
+        self._settling.replaced(old, new)
 
     def stop(self) -> None:
         """Follow no more: the change was withdrawn."""

@@ -240,7 +240,7 @@ class Changing:
     edit: Edit
     touched: frozenset[Node]  # those added too
     region: Region[Node]
-    settling: Settling[Link]
+    settling: Settling[Node, Link]
     left: set[Node]  # nodes that have still to switch
     has_below: bool  # whether anything derives from the region and is not inside
     lost: defaultdict[Node, list[Link]] = attrs.field(factory=lambda: defaultdict(list))  # {node at either end: links}

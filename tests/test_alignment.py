@@ -174,7 +174,7 @@ def test_new_links_are_left_alone_before_the_switch() -> None:
 
 def settling_of(
     awaited: dict[Key, set[int]], touched: Set[Key] = frozenset(), inside: Set[Key] = frozenset()
-) -> Settling[tuple[Key, int]]:
+) -> Settling[Key, tuple[Key, int]]:
     """What awaits the marker on `{node: its links}`."""
     links = {(key, link) for key, links in awaited.items() for link in links}
     return Settling(touched, inside, {key: len(links) for key, links in awaited.items()}, links)
@@ -227,6 +227,19 @@ def test_a_change_has_settled_when_all_have_switched_and_all_that_are_still_ther
                 settling.gone(key)
     assert settling.is_done
     assert settling.touched == {"a"}
+
+
+def test_who_takes_the_place_of_a_node_passes_the_settling_marker_on_for_it() -> None:
+    """With what has come in before counted; who takes the place of a node that has passed it on does not."""
+    settling = settling_of({"u": {1, 2}, "v": {3}})
+    assert not settling.came("u", ("u", 1))
+    settling.replaced("u", "its successor")
+    assert not settling.came("u", ("u", 2))
+    assert settling.came("its successor", ("u", 2))
+    settling.replaced("its successor", "the next")
+    assert not settling.is_done
+    assert settling.came("v", ("v", 3))
+    assert settling.is_done
 
 
 # --- the tests of the test
