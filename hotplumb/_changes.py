@@ -387,14 +387,18 @@ class Changing:
 
 
 def settling_below(
-    engine: Engine, inside: Collection[Runner], has_parked: bool = False
+    engine: Engine, inside: Collection[Runner], is_amid: bool = False
 ) -> tuple[dict[Runner, int], set[Link]]:
     """On how many links of each node below a region a settling marker is to come in, and on which.
 
-    Readers that have yet to take a link up are there where a change is under way.
+    Amid a change there are readers that have yet to take a link up, and some that have left before their writers know.
     """
-    reader = engine.reader_of if has_parked else _reader
-    return awaited_below(inside, outputs=_outputs, reader=reader, is_closed=attrgetter("is_closed"))
+
+    def outputs_amid(runner: Runner) -> Collection[Link]:
+        return [link for link in _outputs(runner) if engine.is_there(engine.reader_of(link))]
+
+    outputs, reader = (outputs_amid, engine.reader_of) if is_amid else (_outputs, _reader)
+    return awaited_below(inside, outputs=outputs, reader=reader, is_closed=attrgetter("is_closed"))
 
 
 def _is_many(runner: Runner) -> bool:

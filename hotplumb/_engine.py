@@ -514,6 +514,10 @@ class Engine:
         reader = link.reader
         return reader if type(reader) is Runner else self.runners[reader.key]  # type: ignore[attr-defined]
 
+    def is_there(self, runner: Runner) -> bool:
+        """Whether a node has not been removed."""
+        return self.runners.get(runner.key) is runner
+
     def remove_runner(self, runner: Runner) -> None:
         """A node has been removed."""
         del self.runners[runner.key]

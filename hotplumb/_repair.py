@@ -95,6 +95,8 @@ class Repair:
         old = self._engine.runner(key)
         if old.trouble is None or old.trouble.state == "failed":
             raise HoldsNothing(f"{text}: it holds nothing, it is {old.standing}: replace it")
+        if old.handover is None and key in self._engine.parting:
+            raise HoldsNothing(f"{text}: it is handing over to another process already: wait for that, or replace it")
         if old.handover is None and not (old.is_between or isinstance(old.driver, Calling)):
             raise UsageError(f"{text}: it holds in `{old.trouble.call}`, with no item in hand: retry or discard that")
         reads = (old if old.handover is None else old.handover.new).node.reads
@@ -131,7 +133,7 @@ class Repair:
     def _stand(self, handover: Handover) -> None:
         engine, old, new, change = self._engine, handover.old, handover.new, handover.change
         change.epoch, change.state = self._epoch(), {self._key: handover.handing}
-        following = Following(engine, change.touched, change.region, settling_below(engine, [old], has_parked=True))
+        following = Following(engine, change.touched, change.region, settling_below(engine, [old], is_amid=True))
         if old.met is not None:
             new.met = new.met or Met()
             new.met.cross(old.met, self._under_way(), change.count_crossed)

@@ -560,6 +560,84 @@ def test_a_repair_looks_at_who_holds_when_it_has_begun(is_mended: bool, seed: in
     assert testing.run(main, seed=seed) == ["begin", "close"]
 
 
+class HandsOverSlowly:
+    """A process of one version, which has to be awaited for all that a change asks of it."""
+
+    def __init__(self, version: int) -> None:
+        self._version = version
+
+    async def process(self, value: int) -> list[tuple[int, int]]:
+        if self._version == 1 and value == 3:
+            raise ValueError("no")
+        return [(value, self._version)]
+
+    async def snapshot(self) -> int:
+        await asyncio.sleep(1)
+        return 0
+
+    async def restore(self, state: int) -> None:
+        await asyncio.sleep(1)
+
+    async def close(self) -> None:
+        await asyncio.sleep(1)
+
+
+@pytest.mark.parametrize("kind", ["repair", "replace"])
+@pytest.mark.parametrize("after_s", [0.5, 1.5, 2.5], ids=["snapshot", "close", "restore"])
+def test_a_node_that_is_handing_over_is_not_repaired(kind: str, after_s: float, seed: int) -> None:
+    """Whatever its process is just doing; the first comes through."""
+
+    async def main() -> None:
+        first, second = (hp.process(partial(HandsOverSlowly, version), "n") for version in (2, 3))
+        topology = hp.Topology().add("n", hp.source(range(6)))
+        topology = topology.add("m", hp.process(partial(HandsOverSlowly, 1), "n", on_error=hp.hold()))
+        async with hp.Plumbing(topology.add("out", hp.collect("m"))) as plumbing:
+            await testing.settle()
+            changing = asyncio.create_task(getattr(plumbing, kind)("m", first))
+            await asyncio.sleep(after_s)
+            with pytest.raises(hp.UsageError, match="handing over to another process already"):
+                await plumbing.repair("m", second)
+            await changing
+            await plumbing.join()
+            assert plumbing.collected()["out"] == [(value, 1 if value < 3 else 2) for value in range(6)]
+
+    testing.run(main, seed=seed)
+
+
+def test_a_repair_while_a_reader_that_has_finished_is_removed(seed: int) -> None:
+    """That has left at once, for it reads no more; who wrote to it has not gone on yet."""
+
+    class First:
+        def begin(self, context: Any) -> None:
+            self._context = context
+
+        def process(self, value: Any) -> Any:
+            self._context.finish()
+            return value
+
+    async def main() -> None:
+        topology = hp.Topology().add("n", hp.source(ticks)).add("a", hp.map(left, "n"))
+        topology = topology.add("b", hp.map(broken_at(("left", 3)), "a", on_error=hp.hold()))
+        topology = topology.add("out", hp.collect("b")).add("first", hp.process(First, "b"))
+        async with hp.Plumbing(topology.add("o2", hp.collect("first"))) as plumbing:
+            await asyncio.sleep(0.01)
+            assert plumbing.statistics().nodes["b"].state == "holding"
+            new = plumbing.topology.update({"a": hp.map(right, "n"), "o2": None})
+            applied = asyncio.create_task(plumbing.apply(new))
+            await asyncio.sleep(0.01)
+            repaired = await plumbing.repair("b", hp.map(fixed, "a"))
+            change = await asyncio.wait_for(applied, 10)
+            assert change.epoch == repaired.epoch
+            await asyncio.wait_for(repaired.wait_settled(), 10)
+            await asyncio.wait_for(change.wait_settled(), 10)
+            await plumbing.join()
+            sides = [value[1] for value in plumbing.collected()["out"]]
+            assert [value for _, value in sides] == list(range(60))
+            assert sides == sorted(sides, key=lambda side: side[1])
+
+    testing.run(main, seed=seed)
+
+
 @pytest.mark.parametrize("part", range(4))
 def test_repairs_at_random_lose_and_double_nothing(part: int, seeds: Any) -> None:
     """Layers of nodes that fail and are repaired while others change: all arrives, and crossing is counted."""
