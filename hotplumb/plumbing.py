@@ -366,7 +366,8 @@ class Plumbing:
         them as they do.  It changes no wiring, and does not wait for a change under way, which it joins.
 
         Raises:
-            UsageError: the node holds nothing, or the new one would read, or be read by, others.
+            UsageError: the node holds nothing, or hands over to another process already, or the new one would read, or
+                be read by, others.
             ChangeRejected: the new process could not start; nothing has changed.
             HandoverError: the node holds between its old and its new process.
         """
