@@ -1590,9 +1590,17 @@ class Found:
         for key, found in seen.items():
             taken = {Token(token.hops[:-1], token.uid) for token in found}
             # What the merge was given had perhaps been held by the node before it.
-            known = [entry for entry in self.logs.get(key, []) if entry.is_done or entry.token not in taken]
+            known = [
+                entry
+                for entry in self.logs.get(key, [])
+                if entry.token not in taken or (entry.is_done and not (key in concurrent and self._is_unsent(entry)))
+            ]
             entries = [*known, *(found[token] for token in order[key])]
             self.logs[key] = sorted(entries, key=lambda entry: entry.epoch)
+
+    def _is_unsent(self, entry: Entry) -> bool:
+        """Whether what a call gave has come nowhere: it was kept behind an item that was held, perhaps."""
+        return self.arrived.isdisjoint(entry.given())
 
     def _has_code(self, key: Key, epoch: int) -> bool:
         """Whether the node was something else than a merge in that epoch."""
