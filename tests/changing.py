@@ -28,6 +28,7 @@ from __future__ import annotations
 import argparse
 import asyncio
 import functools
+import itertools
 import logging
 import random
 import secrets
@@ -1769,14 +1770,18 @@ def _miscounted(found: Found) -> Iterator[str]:
         wanted = (received, failed, 0 if "sink" in found.kinds[key] else sent, 0, 0)
         if counted != wanted:
             yield f"{key} counts {node}; should have received {received}, failed {failed}, sent {sent}"
-    numbers: defaultdict[Key, set[int]] = defaultdict(set)
+    numbers: defaultdict[Key, dict[int, int]] = defaultdict(dict)  # {source: {number: what the engine made of it}}
     for log in found.logs.values():
         for entry in log:
             if entry.value is not None and entry.origin is not None:
-                origin = hp.Origin(entry.value.source, entry.value.number, 0)
-                if entry.origin != origin:
+                source, number = entry.value.source, entry.value.number
+                # What a node that was given up had still to send has no number.
+                made = entry.origin.number if source in found.run.forced else number
+                if entry.origin != hp.Origin(source, numbers[source].setdefault(number, made), 0):
                     yield f"{entry.key} was given {entry.value} as {entry.origin}"
-                numbers[origin.source].add(origin.number)
+    for source, given in numbers.items():
+        if any(later <= before for before, later in itertools.pairwise(given[number] for number in sorted(given))):
+            yield f"{source} gave {given}"
 
 
 def doubled(found: Found) -> Iterator[str]:
