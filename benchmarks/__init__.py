@@ -2,7 +2,7 @@
 
     python -m benchmarks                      every question, in short form: less than five minutes
     python -m benchmarks chain broadcast      these only
-    python -m benchmarks --full               more rounds, more items
+    python -m benchmarks --full               more rounds, more items: a quarter of an hour
     python -m benchmarks --json FILE          writes the results too, with a description of the machine
     python -m benchmarks.compare OLD NEW      names what got slower between two such files
     python -m benchmarks.page FILE            the page of results in docs/

@@ -43,7 +43,7 @@ class Form:
 
 
 SHORT = Form("short", 5, 1)
-FULL = Form("full", 15, 4)
+FULL = Form("full", 9, 2)
 TINY = Form("tiny", 1, 0.005)  # to see that everything runs; its figures mean nothing
 
 
