@@ -773,13 +773,13 @@ def test_a_process_comes_into_a_loop_as_it_gives_little_and_leaves_as_it_gives_m
 
     class Turns(Through):
         def process(self, value: int) -> Any:
-            return value if value > 25_000 or value % 100 == 0 else None
+            return value if value > 10_000 or value % 100 == 0 else None
 
     async def main() -> list[Any]:
-        nodes = {"s": hp.source(range(30_000)), "a": plain("s"), "p": hp.process(Turns, "a"), "out": hp.collect("p")}
+        nodes = {"s": hp.source(range(40_000)), "a": plain("s"), "p": hp.process(Turns, "a"), "out": hp.collect("p")}
         return (await joined(hp.Topology().update(nodes)))["out"]
 
-    assert run(calm(main), seed) == [*range(0, 25_001, 100), *range(25_001, 30_000)]
+    assert run(calm(main), seed) == [*range(0, 10_001, 100), *range(10_001, 40_000)]
     shapes = [shape_of(loop) for loop, _ in watch.ran]
     assert any("p" in shape for shape in shapes)
     assert "p" not in shapes[-1]
