@@ -337,10 +337,9 @@ class Text:
         half, inner, before = len(branches) // 2, Place(at.deep + 1, at.region), self._variables
         self._line(at, f"if {choice} < {first + half}:")
         self._choose(choice, first, branches[:half], stage, on, inner)
-        above, self._variables = self._variables, before  # either the ones or the others are in use
+        self._variables = before  # either the ones or the others are in use
         self._line(at, "else:")
         self._choose(choice, first + half, branches[half:], stage, on, inner)
-        self._variables = max(above, self._variables)
 
     def _may_take(self, link: Link, at: Place) -> bool:
         reader: Any = link.reader

@@ -240,7 +240,7 @@ class Driver(Protocol):
         """Close what was made for a task that never came to its first step."""
 
 
-class Place:
+class Wiring:
     """What planning a change looks at of each node, which lies together: memory comes by the line."""
 
     __slots__ = ("closed_outputs", "inputs", "is_many", "key", "outputs")
@@ -254,7 +254,7 @@ class Place:
     outputs: list[Link]
 
 
-class Runner(Place):
+class Runner(Wiring):
     """One node of a running graph; see the module."""
 
     __slots__ = (
@@ -649,7 +649,7 @@ class Runner(Place):
     def _send_through(self, loop: Loop, values: list[Any], now: float) -> float:
         """Send values of a source through a loop, as far as there is time and room; the rest goes into the links.
 
-        Gives the time at its end, and takes what it is.
+        It is `now` when it begins; gives the time at its end.
         """
         if self.numbers is None:
             self.numbers = self.host.numbers(self.key)
